@@ -1,0 +1,14 @@
+"""The Celery application: tasks of every app, and what runs periodically."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mlops_site.settings")
+
+app = Celery("roundtable")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["runs.pipeline"])
+app.conf.beat_schedule = {
+    "reap": {"task": "runs.pipeline.tasks.reap", "schedule": 5.0},
+}

@@ -1,0 +1,193 @@
+"""Settings of the platform, every one of them from the environment (prefix ``ROUNDTABLE_``) with a default for one machine.
+
+What is secret and not given in the environment is made once and kept in ``var/`` with mode 0600.
+"""
+
+import secrets
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+
+def _kept_secret(path: Path) -> str:
+    """Return the secret stored at ``path``, making it first when there is none."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(48))
+    return path.read_text().strip()
+
+
+# --- Where things are ---------------------------------------------------------------------------------------------
+VAR_DIR = Path(env.str("ROUNDTABLE_VAR", default=str(BASE_DIR / "var")))
+STORE_DIR = VAR_DIR / "store"  # packages, models, uploaded data: content-addressed files
+RUNS_DIR = VAR_DIR / "runs"  # what the process backend unpacks and runs
+VENVS_DIR = VAR_DIR / "venvs"  # virtual environments of the process backend, by digest of their requirements
+VAR_DIR.mkdir(parents=True, exist_ok=True)
+
+# The address that browsers, devices and instances use.
+PUBLIC_URL = env.str("ROUNDTABLE_URL", default="http://127.0.0.1:8000").rstrip("/")
+
+# --- Django -------------------------------------------------------------------------------------------------------
+SECRET_KEY = env.str("ROUNDTABLE_SECRET_KEY", default="") or _kept_secret(VAR_DIR / "secret_key")
+DEBUG = env.bool("ROUNDTABLE_DEBUG", default=False)
+ALLOWED_HOSTS = env.list(
+    "ROUNDTABLE_ALLOWED_HOSTS", default=[urlsplit(PUBLIC_URL).hostname or "127.0.0.1", "127.0.0.1", "localhost"]
+)
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "channels",
+    "mlops_site",
+    "accounts",
+    "configurations",
+    "devices",
+    "runs",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "mlops_site.security.content_security_policy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+ROOT_URLCONF = "mlops_site.urls"
+ASGI_APPLICATION = "mlops_site.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": env.db("ROUNDTABLE_DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'roundtable.sqlite3'}")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # WAL lets readers go on while one process writes; IMMEDIATE takes the write lock at BEGIN, so that a transaction
+    # waits its turn instead of failing half-way.
+    DATABASES["default"]["OPTIONS"] = {
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=20000;",
+    }
+    DATABASES["default"]["TEST"] = {"NAME": VAR_DIR / "test.sqlite3"}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "login"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PUBLIC_URL.startswith("https://") else None
+SECURE_SSL_REDIRECT = PUBLIC_URL.startswith("https://")
+SECURE_HSTS_SECONDS = 31536000 if PUBLIC_URL.startswith("https://") else 0
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = VAR_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": STORE_DIR}},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+# Large uploads go to disk while they arrive, beside the store so that keeping one is a rename.
+FILE_UPLOAD_TEMP_DIR = VAR_DIR / "uploads"
+FILE_UPLOAD_TEMP_DIR.mkdir(exist_ok=True)
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
+
+# --- Redis: task queue, channel layer, recent live frames, cache -----------------------------------------------------
+REDIS_URL = env.str("ROUNDTABLE_REDIS_URL", default="redis://127.0.0.1:6379/0")
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": "roundtable"},
+    }
+}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+# A stage may run for an hour; Redis hands a task to another worker after this many seconds without an acknowledgement.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 2 * 3600}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TIMEZONE = "UTC"
+
+# --- MQTT -----------------------------------------------------------------------------------------------------------
+MQTT_HOST = env.str("ROUNDTABLE_MQTT_HOST", default="127.0.0.1")
+MQTT_PORT = env.int("ROUNDTABLE_MQTT_PORT", default=1883)
+MQTT_TLS = env.bool("ROUNDTABLE_MQTT_TLS", default=False)
+MQTT_USER = env.str("ROUNDTABLE_MQTT_USER", default="platform")
+MQTT_PASSWORD = env.str("ROUNDTABLE_MQTT_PASSWORD", default="") or _kept_secret(VAR_DIR / "broker" / "platform_password")
+# What devices and instances are told, where it differs from what the platform's own processes use.
+MQTT_PUBLIC_HOST = env.str("ROUNDTABLE_MQTT_PUBLIC_HOST", default=MQTT_HOST)
+MQTT_PUBLIC_PORT = env.int("ROUNDTABLE_MQTT_PUBLIC_PORT", default=MQTT_PORT)
+
+# --- Limits ---------------------------------------------------------------------------------------------------------
+MIB = 1024 * 1024
+PACKAGE_MAX_BYTES = env.int("ROUNDTABLE_PACKAGE_MAX_MIB", default=512) * MIB
+PACKAGE_MAX_UNPACKED_BYTES = env.int("ROUNDTABLE_PACKAGE_MAX_UNPACKED_MIB", default=2048) * MIB
+PACKAGE_MAX_MEMBERS = env.int("ROUNDTABLE_PACKAGE_MAX_MEMBERS", default=20_000)
+PACKAGE_MAX_RATIO = env.int("ROUNDTABLE_PACKAGE_MAX_RATIO", default=200)
+PACKAGE_MAX_DEPTH = env.int("ROUNDTABLE_PACKAGE_MAX_DEPTH", default=32)
+DATA_MAX_BYTES = env.int("ROUNDTABLE_DATA_MAX_MIB", default=1024) * MIB
+MODEL_MAX_BYTES = env.int("ROUNDTABLE_MODEL_MAX_MIB", default=4096) * MIB
+ENROLMENT_CODE_SECONDS = env.int("ROUNDTABLE_ENROLMENT_CODE_SECONDS", default=3600)
+TELEMETRY_GRACE_SECONDS = env.int("ROUNDTABLE_TELEMETRY_GRACE_SECONDS", default=120)
+STAGE_TIMEOUT_SECONDS = env.int("ROUNDTABLE_STAGE_TIMEOUT_SECONDS", default=3600)
+STAGE_HEARTBEAT_SECONDS = env.int("ROUNDTABLE_STAGE_HEARTBEAT_SECONDS", default=30)
+
+# --- Pipeline -------------------------------------------------------------------------------------------------------
+BACKEND = env.str("ROUNDTABLE_BACKEND", default="process")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.str("ROUNDTABLE_LOG_LEVEL", default="INFO")},
+}

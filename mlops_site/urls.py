@@ -1,0 +1,10 @@
+"""Every URL of the platform, one include an app."""
+
+from django.urls import include, path
+
+urlpatterns = [
+    path("", include("accounts.urls")),
+    path("", include("runs.urls")),
+    path("configurations/", include("configurations.urls")),
+    path("", include("devices.urls")),
+]

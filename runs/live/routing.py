@@ -1,0 +1,5 @@
+"""URLs of the websockets."""
+
+from typing import Any
+
+websocket_urlpatterns: list[Any] = []

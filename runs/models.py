@@ -1,0 +1,332 @@
+"""Projects, runs, and everything that a run's reporters send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+
+from runs.states import InstanceStatus, RunState, StageState
+
+
+class Role(models.TextChoices):
+    OWNER = "owner", "Owner"
+    MEMBER = "member", "Member"
+    VIEWER = "viewer", "Viewer"
+
+
+class ProjectQuerySet(models.QuerySet["Project"]):
+    def visible_to(self, user: Any) -> ProjectQuerySet:
+        return self.filter(memberships__user=user)
+
+
+class Project(models.Model):
+    """A team's folder of runs."""
+
+    name = models.CharField(max_length=120)
+    description = models.TextField(blank=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ProjectQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("project_detail", args=[self.pk])
+
+    def role_of(self, user: Any) -> Role | None:
+        """The role of ``user`` in this project, or None for a stranger."""
+        membership = self.memberships.filter(user=user).first()
+        return Role(membership.role) if membership else None
+
+
+class Membership(models.Model):
+    """A user's role in a project: viewers see, members also create, start and stop runs, owners also manage members."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "user"], name="one_membership_per_user_and_project")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.project}"
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def visible_to(self, user: Any) -> RunQuerySet:
+        return self.filter(project__memberships__user=user)
+
+    def active(self) -> RunQuerySet:
+        return self.filter(state__in=RunState.active())
+
+
+class Run(models.Model):
+    """One federated-learning flow. Its states are written by ``runs.lifecycle`` alone.
+
+    ``configuration_copy`` is frozen when the run is created:
+    ``{"name", "model_config": [rows], "hyperparameters_config": [rows], "private_data_path", "synthetic_data_url",
+    "synthetic_data_sha256", "server": manifest, "client": manifest, "overrides": [names of rows changed for this run]}``.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="runs")
+    name = models.CharField(max_length=120)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    started_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    configuration = models.ForeignKey(
+        "configurations.Configuration", on_delete=models.SET_NULL, null=True, related_name="runs"
+    )
+    configuration_copy = models.JSONField()
+    server_package = models.ForeignKey("configurations.Package", on_delete=models.PROTECT, related_name="+")
+    client_package = models.ForeignKey("configurations.Package", on_delete=models.PROTECT, related_name="+")
+    backend = models.CharField(max_length=20, help_text="process, docker or swarm")
+    limits = models.JSONField(default=dict, help_text="{server: {memory_mb, cpus, pids}, client: {...}}")
+
+    state = models.CharField(max_length=12, choices=RunState, default=RunState.CREATED, db_index=True)
+    state_since = models.DateTimeField(default=timezone.now)
+    reason = models.TextField(blank=True, help_text="why the run is in this state, as a sentence")
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    round_index = models.IntegerField(default=-1, help_text="last finished round, 0-based; -1: none yet")
+    total_rounds = models.IntegerField(default=0)
+    running_time = models.FloatField(default=0.0, help_text="seconds since the first round began")
+    best_metric = models.JSONField(null=True, help_text="{name, value, round} of the best aggregated result")
+
+    aggregator_status = models.CharField(max_length=14, choices=InstanceStatus, default=InstanceStatus.IDLE)
+    aggregator_reason = models.TextField(blank=True)
+    aggregator_since = models.DateTimeField(default=timezone.now)
+    aggregator_handle = models.JSONField(null=True, help_text="how the backend finds the aggregator again")
+    aggregator_token_hash = models.CharField(max_length=64, blank=True)
+
+    frame_number = models.BigIntegerField(default=0, help_text="last live frame of this run; see runs.live.broadcast")
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["project", "-created_at"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("run_detail", args=[self.pk])
+
+
+class RunDevice(models.Model):
+    """A device's part in a run. ``edge_id`` is the device's primary key, kept apart so that it outlives the device."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="run_devices")
+    device = models.ForeignKey("devices.Device", on_delete=models.SET_NULL, null=True, related_name="run_devices")
+    edge_id = models.BigIntegerField()
+    client_index = models.PositiveIntegerField(help_text="1..n, in the order of the edge ids")
+    status = models.CharField(max_length=14, choices=InstanceStatus, default=InstanceStatus.IDLE)
+    since = models.DateTimeField(default=timezone.now)
+    reason = models.TextField(blank=True)
+    phase = models.CharField(max_length=20, blank=True)
+    progress = models.FloatField(null=True)
+    exit_code = models.IntegerField(null=True)
+    command_sent_at = models.DateTimeField(null=True)
+    first_report_at = models.DateTimeField(null=True)
+    token_hash = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        ordering = ["client_index"]
+        constraints = [models.UniqueConstraint(fields=["run", "edge_id"], name="a_device_once_per_run")]
+
+    def __str__(self) -> str:
+        return f"device {self.edge_id} in run {self.run_id}"
+
+
+class StageName(models.TextChoices):
+    BUILD_SERVER = "build_server", "Build server image"
+    PUSH_SERVER = "push_server", "Push server image"
+    BUILD_CLIENT = "build_client", "Build client image"
+    PUSH_CLIENT = "push_client", "Push client image"
+    LAUNCH = "launch", "Launch aggregator"
+    DISPATCH = "dispatch", "Send to devices"
+
+
+class Stage(models.Model):
+    """One step of a run's pipeline. Claimed by a conditional UPDATE; kept alive by a heartbeat."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="stages")
+    position = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=20, choices=StageName)
+    state = models.CharField(max_length=10, choices=StageState, default=StageState.PENDING)
+    reason = models.TextField(blank=True)
+    progress = models.FloatField(null=True, help_text="0..1, where it is known")
+    attempt = models.PositiveSmallIntegerField(default=0)
+    claim = models.CharField(max_length=64, blank=True, help_text="who works on it: random id of the claim")
+    heartbeat_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    result = models.JSONField(default=dict, help_text="what later stages need: image, digest, path")
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["run", "name"], name="a_stage_once_per_run")]
+
+    def __str__(self) -> str:
+        return f"{self.name} of run {self.run_id}"
+
+
+class Series(models.Model):
+    """One named metric of one reporter in a run, with its latest value."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="series")
+    edge_id = models.BigIntegerField(help_text="0: the aggregator")
+    name = models.CharField(max_length=200)
+    kind = models.CharField(max_length=10, default="metric", help_text="metric, system")
+    count = models.BigIntegerField(default=0)
+    last_step = models.FloatField(null=True)
+    last_time = models.FloatField(null=True)
+    last_value = models.FloatField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "edge_id", "kind", "name"], name="a_series_once_per_run")]
+
+    def __str__(self) -> str:
+        return f"{self.name} of edge {self.edge_id}"
+
+
+class ValueFlag(models.IntegerChoices):
+    """What a point's value is where a float column cannot hold it."""
+
+    FINITE = 0
+    NAN = 1
+    POSITIVE_INFINITY = 2
+    NEGATIVE_INFINITY = 3
+
+
+class Point(models.Model):
+    """One value of a series. Written in bulk by the ingest worker; replays are kept out by ``Receipt``."""
+
+    series = models.ForeignKey(Series, on_delete=models.CASCADE, related_name="points", db_index=False)
+    step = models.FloatField()
+    round = models.IntegerField(null=True)
+    time = models.FloatField(help_text="seconds since the epoch")
+    value = models.FloatField(null=True)
+    flag = models.SmallIntegerField(choices=ValueFlag, default=ValueFlag.FINITE)
+
+    class Meta:
+        indexes = [models.Index(fields=["series", "step", "id"])]
+
+    def __str__(self) -> str:
+        return f"{self.series_id}@{self.step}"
+
+
+class Receipt(models.Model):
+    """A telemetry message that was stored. The same (run, edge, instance, seq) again is a replay and changes nothing."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="+", db_index=False)
+    edge_id = models.BigIntegerField()
+    instance = models.CharField(max_length=64)
+    seq = models.BigIntegerField()
+    topic = models.CharField(max_length=10)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["run", "edge_id", "instance", "topic", "seq"], name="a_message_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.instance}/{self.seq}"
+
+
+class Round(models.Model):
+    """A finished round, as the aggregator reported it."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="rounds")
+    round_index = models.IntegerField()
+    total_rounds = models.IntegerField()
+    running_time = models.FloatField()
+    reported_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["round_index"]
+        constraints = [models.UniqueConstraint(fields=["run", "round_index"], name="a_round_once_per_run")]
+
+    def __str__(self) -> str:
+        return f"round {self.round_index} of run {self.run_id}"
+
+
+class Event(models.Model):
+    """A span of work of one reporter: train, upload, wait, aggregate. Start and end may arrive in any order."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    edge_id = models.BigIntegerField()
+    name = models.CharField(max_length=100)
+    value = models.CharField(max_length=100, blank=True)
+    started_time = models.FloatField(null=True)
+    ended_time = models.FloatField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "edge_id", "name", "value"], name="an_event_once_per_run")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value} of edge {self.edge_id}"
+
+
+class ModelKind(models.TextChoices):
+    AGGREGATED = "aggregated", "Aggregated model"
+    CLIENT = "client", "Client model"
+
+
+class StoredModel(models.Model):
+    """Weights of one round: aggregated (edge 0), or one client's."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="models")
+    edge_id = models.BigIntegerField()
+    kind = models.CharField(max_length=10, choices=ModelKind)
+    round_index = models.IntegerField()
+    key = models.CharField(max_length=100, help_text="name in the model store's HTTP interface")
+    sha256 = models.CharField(max_length=64)
+    size = models.BigIntegerField(help_text="bytes")
+    storage_name = models.CharField(max_length=255)
+    metrics = models.JSONField(default=dict)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-round_index", "edge_id"]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "key"], name="a_model_key_once_per_run"),
+            models.UniqueConstraint(
+                fields=["run", "edge_id", "kind", "round_index", "sha256"], name="a_model_once_per_round"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} model of round {self.round_index}"
+
+
+class LogLine(models.Model):
+    """One line that a reporter wrote.
+
+    ``reporter`` is ``stage:<name>``, ``server`` or ``edge:<id>``.
+    """
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="log_lines", db_index=False)
+    reporter = models.CharField(max_length=40)
+    time = models.FloatField()
+    stream = models.CharField(max_length=8)
+    level = models.CharField(max_length=8, blank=True, help_text="read from the line, where it has one")
+    line = models.TextField()
+
+    class Meta:
+        indexes = [models.Index(fields=["run", "reporter", "id"]), models.Index(fields=["run", "id"])]
+
+    def __str__(self) -> str:
+        return self.line[:80]
