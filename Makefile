@@ -1,0 +1,63 @@
+# Every command of the project. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON3 ?= python3
+PYTHON := .venv/bin/python
+CI ?= false
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.venv/requirements.stamp: requirements.txt
+	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Roundtable needs Python 3.11 or newer. Say which: make PYTHON3=python3.12 ..."; exit 1; }
+	@$(PYTHON3) -c 'import ensurepip, venv' || { echo "Python's venv is missing. Type: apt-get install python3-venv"; exit 1; }
+	@test -x $(PYTHON) || $(PYTHON3) -m venv .venv
+	@echo "Installing the requirements into .venv ..."
+	@$(PYTHON) -m pip install -q -r requirements.txt
+	@touch $@
+
+.venv/requirements-dev.stamp: requirements-dev.txt .venv/requirements.stamp
+	@echo "Installing what the tests need into .venv ..."
+	@$(PYTHON) -m pip install -q -r requirements-dev.txt
+	@touch $@
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: demo
+demo: .venv/requirements.stamp ## set everything up, start a run on four local devices, stay up (ONCE=1: end with the run)
+	@deploy/local/install-debian.sh mosquitto=mosquitto redis-server=redis-server
+	@exec $(PYTHON) -m deploy.local.demo $(if $(filter-out 0 false,$(ONCE)),--once)
+
+.PHONY: serve
+serve: .venv/requirements.stamp ## run the platform on this machine, with data in var/
+	@deploy/local/install-debian.sh mosquitto=mosquitto redis-server=redis-server
+	@exec $(PYTHON) -m deploy.local.serve
+
+.PHONY: test
+test: install-test lint ## install what the tests need, then check and test everything
+	@$(PYTHON) -m pytest $(ARGS)
+
+.PHONY: install-test
+install-test: .venv/requirements-dev.stamp
+	@deploy/local/install-debian.sh mosquitto=mosquitto redis-server=redis-server chromium=chromium pg_ctlcluster=postgresql
+
+.PHONY: lint
+lint: .venv/requirements-dev.stamp ## style, types, templates, import directions, migrations
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@git ls-files 'templates/*.html' 'templates/**/*.html' | xargs .venv/bin/djade --target-version 5.2 --check
+	@.venv/bin/lint-imports --no-cache
+	@$(PYTHON) -m mypy
+	@$(PYTHON) manage.py makemigrations --check --dry-run
+	@ROUNDTABLE_URL=https://roundtable.example $(PYTHON) manage.py check --deploy --fail-level WARNING
+
+.PHONY: format
+format: .venv/requirements-dev.stamp ## put code and templates into the project's form
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+	@git ls-files 'templates/*.html' 'templates/**/*.html' | xargs .venv/bin/djade --target-version 5.2
+
+.PHONY: clean
+clean: ## remove the virtual environment, caches and everything that runs and demos wrote
+	rm -rf .venv var build-mlops-package/dist-package .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,301 @@
+"""The demo: everything set up on this machine, and one real run on four local devices.
+
+``python -m deploy.local.demo`` starts the platform, binds four devices by the enrolment that every device goes through,
+uploads the two packages that ``build.sh`` makes, starts a run and tells how it goes. It stays up until Ctrl-C; with
+``--once`` it stops everything after the run and exits with 0 only if the run finished and its models are stored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.local.stack import REPOSITORY, LocalStack, StackError
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+    from configurations.models import Configuration
+    from devices.models import Device
+    from runs.models import Project, Run
+
+DEVICE_NAMES = ("hospital-north", "hospital-south", "lab-east", "lab-west")
+PROJECT_NAME = "Handwritten digits"
+CONFIGURATION_NAME = "FedAvg on digits"
+USER_NAME = "demo"
+ONLINE_SECONDS = 90
+RUN_SECONDS = 900
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+class LocalDevices:
+    """Four agents on this machine, each with its own home, started by ``edge/run.sh`` as on any device."""
+
+    def __init__(self, stack: LocalStack) -> None:
+        self.stack = stack
+        self.home = stack.var / "demo" / "devices"
+        self._agents: list[subprocess.Popen[bytes]] = []
+
+    def start(self, user: User) -> None:
+        """Start the agents; those without an identity are enrolled with a fresh one-time code of ``user``."""
+        from devices.models import Device
+        from devices.services import enrolment_code_create
+
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("ROUNDTABLE_")},
+            # The agents share the platform's virtual environment and one cache: it is one machine after all.
+            "ROUNDTABLE_EDGE_VENV": str(Path(sys.executable).parent.parent),
+            "ROUNDTABLE_EDGE_CACHE": str(self.stack.var / "demo" / "cache"),
+        }
+        for name in DEVICE_NAMES:
+            home = self.home / name
+            home.mkdir(parents=True, exist_ok=True)
+            command = [str(REPOSITORY / "edge" / "run.sh")]
+            identity = home / "identity.json"
+            bound = identity.exists() and Device.objects.bound().filter(owner=user, name=name).exists()
+            if not bound or self.stack.ports_changed:
+                identity.unlink(missing_ok=True)
+                command.append(enrolment_code_create(user))
+            command += ["--server", self.stack.url, "--name", name, "--home", str(home)]
+            with (home / "console.log").open("ab") as console:
+                self._agents.append(
+                    subprocess.Popen(  # noqa: S603  our own command
+                        command, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                    )  # fmt: skip
+                )
+
+    def wait_until_online(self, user: User) -> list[Device]:
+        """Return the four devices once the platform has heard of each.
+
+        Raises:
+            DemoError: an agent ended, or did not come online in time; the message holds the end of its output.
+        """
+        from devices.models import Device
+
+        deadline = time.monotonic() + ONLINE_SECONDS
+        while time.monotonic() < deadline:
+            devices = list(Device.objects.bound().filter(owner=user, name__in=DEVICE_NAMES, online=True))
+            if len({device.name for device in devices}) == len(DEVICE_NAMES):
+                return devices
+            for name, agent in zip(DEVICE_NAMES, self._agents, strict=True):
+                if agent.poll() is not None:
+                    raise DemoError(f"The agent of {name} ended:\n{self._console_tail(name)}")
+            time.sleep(0.1)
+        raise DemoError(f"Not all devices came online in {ONLINE_SECONDS} s:\n{self._console_tail(DEVICE_NAMES[0])}")
+
+    def stop(self) -> None:
+        """End the agents and what they run."""
+        for agent in self._agents:
+            if agent.poll() is None:
+                agent.send_signal(signal.SIGTERM)
+        for agent in self._agents:
+            try:
+                agent.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(agent.pid, signal.SIGKILL)
+                agent.wait()
+        self._agents = []
+
+    def _console_tail(self, name: str) -> str:
+        console = self.home / name / "console.log"
+        return "\n".join(console.read_text(errors="replace").splitlines()[-15:])
+
+
+def user_prepare(login_file: Path) -> tuple[User, str]:
+    """Return the demo's user and password, made at the first call and kept in ``login_file`` (mode 0600)."""
+    from django.contrib.auth.models import User
+
+    if login_file.exists():
+        password = json.loads(login_file.read_text())["password"]
+    else:
+        password = secrets.token_urlsafe(9)
+        login_file.parent.mkdir(parents=True, exist_ok=True)
+        login_file.touch(mode=0o600)
+        login_file.write_text(json.dumps({"user": USER_NAME, "password": password}))
+    user, _ = User.objects.get_or_create(username=USER_NAME)
+    if not user.check_password(password):
+        user.set_password(password)
+        user.save()
+    return user, password
+
+
+def packages_build() -> Path:
+    """Build both packages with the project's builder and return the folder that holds them."""
+    done = subprocess.run(  # noqa: S603  our own command
+        [str(REPOSITORY / "build-mlops-package" / "build.sh")],
+        env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise DemoError(f"build.sh failed:\n{done.stdout}{done.stderr}")
+    return REPOSITORY / "build-mlops-package" / "dist-package"
+
+
+def configuration_prepare(user: User, project: Project) -> Configuration:
+    """Return the demo's configuration, made of the two packages as they are built now."""
+    from django.core.files import File
+
+    from configurations.models import Configuration, PackageKind
+    from configurations.services import configuration_create, package_store
+
+    dist = packages_build()
+    packages = {}
+    for kind in (PackageKind.SERVER, PackageKind.CLIENT):
+        with (dist / kind.value / "package.zip").open("rb") as archive:
+            packages[kind] = package_store(File(archive, name="package.zip"), kind, user)
+    existing = Configuration.objects.filter(
+        owner=user, server_package=packages[PackageKind.SERVER], client_package=packages[PackageKind.CLIENT]
+    ).first()
+    if existing is not None:
+        return existing
+    taken = Configuration.objects.filter(owner=user, name__startswith=CONFIGURATION_NAME).count()
+    manifest = packages[PackageKind.SERVER].manifest
+    return configuration_create(
+        owner=user,
+        project=project,
+        name=CONFIGURATION_NAME if not taken else f"{CONFIGURATION_NAME} ({taken + 1})",
+        server_package=packages[PackageKind.SERVER],
+        client_package=packages[PackageKind.CLIENT],
+        model_config=manifest["model_config"],
+        hyperparameters_config=manifest["hyperparameters_config"],
+    )
+
+
+def project_prepare(user: User) -> Project:
+    """Return the demo's project, made at the first call."""
+    from runs.lifecycle import project_create
+    from runs.models import Project
+
+    existing = Project.objects.filter(created_by=user, name=PROJECT_NAME).first()
+    return existing or project_create(user=user, name=PROJECT_NAME, description="Four local devices, one shared model.")
+
+
+def run_watch(run: Run, stack: LocalStack) -> bool:
+    """Print a line per stage and per round until the run has ended; tell whether it finished with its models stored."""
+    from runs.models import Series
+    from runs.states import RunState, StageState
+
+    told_stages: set[str] = set()
+    told_rounds = 0
+    deadline = time.monotonic() + RUN_SECONDS
+    while True:
+        if not stack.alive():
+            raise DemoError(f"A process of the platform ended. The end of {stack.log}:\n{stack.log_tail()}")
+        run.refresh_from_db()
+        for stage in run.stages.all():
+            if stage.state in (StageState.DONE, StageState.SKIPPED, StageState.FAILED) and stage.name not in told_stages:
+                told_stages.add(stage.name)
+                print(f"  {stage.get_name_display():<22}{stage.get_state_display().lower()}  {stage.reason}".rstrip())
+        accuracy = Series.objects.filter(run=run, edge_id=0, name="accuracy", kind="metric").first()
+        done = run.round_index + 1
+        if done > told_rounds:
+            told_rounds = done
+            value = "" if accuracy is None or accuracy.last_value is None else f"  accuracy {accuracy.last_value:.4f}"
+            print(f"  round {done}/{run.total_rounds}{value}  {run.running_time:.1f} s", flush=True)
+        if run.state in RunState.ended():
+            break
+        if time.monotonic() > deadline:
+            raise DemoError(f"The run did not end in {RUN_SECONDS} s; it is {run.get_state_display()}: {run.reason}")
+        time.sleep(0.2)
+    return run_summary(run)
+
+
+def run_summary(run: Run) -> bool:
+    """Print how the run ended and tell whether it finished with an aggregated model of every round in the store."""
+    from django.core.files.storage import default_storage
+
+    from runs.models import ModelKind, Series
+    from runs.states import RunState
+
+    models = list(run.models.all())
+    missing = [model.key for model in models if not default_storage.exists(model.storage_name)]
+    aggregated = {model.round_index for model in models if model.kind == ModelKind.AGGREGATED}
+    accuracy = Series.objects.filter(run=run, edge_id=0, name="accuracy", kind="metric").first()
+    seconds = (run.ended_at - run.started_at).total_seconds() if run.ended_at and run.started_at else 0.0
+    print(f"Run {run.name}: {run.get_state_display()}. {run.reason}".rstrip())
+    if accuracy is not None and accuracy.last_value is not None:
+        print(f"  final test accuracy  {accuracy.last_value:.4f}")
+    print(f"  rounds               {run.round_index + 1}/{run.total_rounds}")
+    print(f"  models stored        {len(models)} ({len(aggregated)} aggregated)")
+    print(f"  seconds              {seconds:.1f}", flush=True)
+    complete = run.total_rounds > 0 and set(range(run.total_rounds)) <= aggregated and not missing
+    if run.state == RunState.FINISHED and not complete:
+        print("The run finished, but models of some rounds are not in the store.")
+    return run.state == RunState.FINISHED and complete
+
+
+def demo(stack: LocalStack, *, once: bool) -> int:
+    """Run the demo on a started stack and return the exit code."""
+    import django
+
+    os.environ.update(stack.environment)
+    django.setup()
+    from runs.lifecycle import run_create, run_start
+
+    user, password = user_prepare(stack.var / "demo" / "login.json")
+    print(f"Roundtable is at  {stack.url}\n  user      {USER_NAME}\n  password  {password}", flush=True)
+    devices = LocalDevices(stack)
+    try:
+        devices.start(user)
+        project = project_prepare(user)
+        configuration = configuration_prepare(user, project)
+        bound = devices.wait_until_online(user)
+        print(f"Devices online: {', '.join(device.name for device in bound)}")
+        run = run_create(
+            project=project, user=user, configuration=configuration, device_ids=[device.pk for device in bound]
+        )
+        run_start(run=run, user=user)
+        print(f"Run {run.name} started: {stack.url}{run.get_absolute_url()}", flush=True)
+        succeeded = run_watch(run, stack)
+        if once:
+            return 0 if succeeded else 1
+        print("Everything stays up; start another run in the browser. Ctrl-C stops it all.", flush=True)
+        while stack.alive():
+            time.sleep(0.5)
+        raise DemoError(f"A process of the platform ended. The end of {stack.log}:\n{stack.log_tail()}")
+    finally:
+        devices.stop()
+        aggregators_stop()
+
+
+def aggregators_stop() -> None:
+    """End aggregators of the process backend that still run: they outlive their worker on purpose."""
+    from runs.pipeline.backends import BACKENDS
+
+    backend = BACKENDS["process"]
+    for handle in backend.aggregators_find():
+        backend.stop_aggregator(handle)
+
+
+def main() -> int:
+    """Parse the command line, run the demo, and leave no process behind; return the exit code."""
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="stop everything after the run")
+    arguments = parser.parse_args()
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.default_int_handler)
+    stack = LocalStack(Path(os.environ.get("ROUNDTABLE_VAR", REPOSITORY / "var")))
+    try:
+        with stack:
+            return demo(stack, once=arguments.once)
+    except (StackError, DemoError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.")
+        return 0 if not arguments.once else 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
