@@ -109,6 +109,9 @@ class Run(models.Model):
     aggregator_since = models.DateTimeField(default=timezone.now)
     aggregator_handle = models.JSONField(null=True, help_text="how the backend finds the aggregator again")
     aggregator_token_hash = models.CharField(max_length=64, blank=True)
+    attempt_id = models.CharField(
+        max_length=32, blank=True, help_text="random, new at each start and retry: run tokens and commands are made of it"
+    )
 
     frame_number = models.BigIntegerField(default=0, help_text="last live frame of this run; see runs.live.broadcast")
 
@@ -141,10 +144,16 @@ class RunDevice(models.Model):
     command_sent_at = models.DateTimeField(null=True)
     first_report_at = models.DateTimeField(null=True)
     token_hash = models.CharField(max_length=64, blank=True)
+    holds_device = models.BooleanField(default=False, help_text="the device works, or is about to, for this run")
 
     class Meta:
         ordering = ["client_index"]
-        constraints = [models.UniqueConstraint(fields=["run", "edge_id"], name="a_device_once_per_run")]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "edge_id"], name="a_device_once_per_run"),
+            models.UniqueConstraint(
+                fields=["edge_id"], condition=models.Q(holds_device=True), name="a_device_in_one_run_at_a_time"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"device {self.edge_id} in run {self.run_id}"
@@ -170,6 +179,7 @@ class Stage(models.Model):
     progress = models.FloatField(null=True, help_text="0..1, where it is known")
     attempt = models.PositiveSmallIntegerField(default=0)
     claim = models.CharField(max_length=64, blank=True, help_text="who works on it: random id of the claim")
+    sent_at = models.DateTimeField(null=True, help_text="when the stage was last put on the task queue")
     heartbeat_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
