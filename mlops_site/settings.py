@@ -161,11 +161,13 @@ CELERY_TIMEZONE = "UTC"
 MQTT_HOST = env.str("ROUNDTABLE_MQTT_HOST", default="127.0.0.1")
 MQTT_PORT = env.int("ROUNDTABLE_MQTT_PORT", default=1883)
 MQTT_TLS = env.bool("ROUNDTABLE_MQTT_TLS", default=False)
+MQTT_CA = env.str("ROUNDTABLE_MQTT_CA", default="")  # PEM file of the broker's authority, where the system has it not
 MQTT_USER = env.str("ROUNDTABLE_MQTT_USER", default="platform")
 MQTT_PASSWORD = env.str("ROUNDTABLE_MQTT_PASSWORD", default="") or _kept_secret(VAR_DIR / "broker" / "platform_password")
 # What devices and instances are told, where it differs from what the platform's own processes use.
 MQTT_PUBLIC_HOST = env.str("ROUNDTABLE_MQTT_PUBLIC_HOST", default=MQTT_HOST)
 MQTT_PUBLIC_PORT = env.int("ROUNDTABLE_MQTT_PUBLIC_PORT", default=MQTT_PORT)
+MQTT_PUBLIC_TLS = env.bool("ROUNDTABLE_MQTT_PUBLIC_TLS", default=MQTT_TLS)
 
 # --- Limits ---------------------------------------------------------------------------------------------------------
 MIB = 1024 * 1024

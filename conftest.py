@@ -1,0 +1,75 @@
+"""Fixtures of every app's tests: the session's real broker and Redis, and settings that point at them.
+
+Without these fixtures the settings point at closed ports, so that no test talks to a server that happens to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from django.test import override_settings
+from kombu import pools
+
+from mlops_site.celery import app as celery_app
+from tests.servers import MosquittoServer, RedisServer
+
+CLOSED_PORT = 1  # tcpmux: nothing listens there
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_servers_but_ours() -> Iterator[None]:
+    with (
+        override_settings(MQTT_HOST="127.0.0.1", MQTT_PORT=CLOSED_PORT),
+        _redis_at(f"redis://127.0.0.1:{CLOSED_PORT}/0"),
+    ):
+        yield
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MosquittoServer]:
+    """The session's MQTT broker, to which ``MQTT_HOST`` and ``MQTT_PORT`` point."""
+    with (
+        MosquittoServer(tmp_path_factory.mktemp("broker")) as server,
+        override_settings(
+            MQTT_PORT=server.port, MQTT_PUBLIC_HOST="127.0.0.1", MQTT_PUBLIC_PORT=server.port, MQTT_PUBLIC_TLS=False
+        ),
+    ):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the session's Redis, which the channel layer, the cache and Celery use."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server, _redis_at(server.url):
+        yield server.url
+
+
+@contextmanager
+def _redis_at(url: str) -> Iterator[None]:
+    """Point everything that uses Redis at ``url``."""
+    layer = {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [url], "prefix": "roundtable"},
+    }
+    cache = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": url}
+    with override_settings(
+        REDIS_URL=url,
+        CELERY_BROKER_URL=url,
+        CHANNEL_LAYERS={"default": layer},
+        CACHES={"default": cache},
+    ):
+        previous = celery_app.conf.broker_url
+        _celery_use(url)
+        try:
+            yield
+        finally:
+            _celery_use(previous)
+
+
+def _celery_use(url: str) -> None:
+    """Send Celery's tasks to ``url``: it reads the settings once, and keeps connections to where they pointed."""
+    celery_app.conf.update(broker_url=url)
+    pools.reset()
+    celery_app._after_fork()  # type: ignore[attr-defined]  # forgets its pools, as a child process must
