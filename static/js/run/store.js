@@ -1,0 +1,114 @@
+// What the page knows of its run. Fed by the socket; tells its listeners once an animation frame what changed.
+
+import { Series } from "./series.js";
+
+/**
+ * Names that listeners can follow. Each listener gets what changed:
+ * run, round: nothing; stage, device, model: a Set of keys; points: a Set of Series; log: a list of lines
+ * `{id, reporter, time, stream, level, line}` in the order of their ids; all: everything was replaced.
+ */
+const TOPICS = ["all", "run", "round", "stage", "device", "model", "points", "log"];
+
+export class Store {
+  constructor() {
+    this.listeners = new Map(TOPICS.map((topic) => [topic, []]));
+    this.clear();
+  }
+
+  clear() {
+    this.run = null;
+    this.stages = new Map();
+    this.devices = new Map();
+    this.models = new Map();
+    this.rounds = new Map();
+    this.series = new Map();
+    this.figures = new Map();
+    this.lastLogId = 0;
+    this.changes = new Map();
+  }
+
+  on(topic, listener) {
+    this.listeners.get(topic).push(listener);
+  }
+
+  /** Name of a reporter as people know it. */
+  reporterName(edgeId) {
+    return edgeId === 0 ? "Aggregator" : (this.devices.get(edgeId)?.name ?? `Device ${edgeId}`);
+  }
+
+  /** Take in items of the wire (docs/protocol.md has their shapes); one of an unknown kind is passed over. */
+  apply(items) {
+    for (const item of items) {
+      switch (item.t) {
+        case "run":
+          this.run = { ...this.run, ...item };
+          this.#mark("run");
+          break;
+        case "round":
+          this.rounds.set(item.round_index, item);
+          this.#mark("round");
+          break;
+        case "stage":
+          this.stages.set(item.name, item);
+          this.#mark("stage", item.name);
+          break;
+        case "device":
+          this.devices.set(item.edge_id, { ...this.devices.get(item.edge_id), ...item });
+          this.#mark("device", item.edge_id);
+          break;
+        case "model":
+          this.models.set(item.id, item);
+          this.#mark("model", item.id);
+          break;
+        case "points":
+          this.#points(item);
+          break;
+        case "log":
+          this.#log(item);
+          break;
+      }
+    }
+  }
+
+  /** Tell the listeners that everything was replaced. */
+  replaced() {
+    this.changes.clear();
+    this.#mark("all");
+  }
+
+  #points({ series, points }) {
+    for (const each of series) if (!this.series.has(each.id)) this.series.set(each.id, new Series(each));
+    const rows = new Map();
+    for (const row of points) {
+      if (!rows.has(row[0])) rows.set(row[0], []);
+      rows.get(row[0]).push(row);
+    }
+    for (const [id, own] of rows) {
+      const target = this.series.get(id);
+      if (target?.add(own)) this.#mark("points", target);
+    }
+  }
+
+  #log({ reporter, lines }) {
+    for (const [id, time, stream, level, line] of lines) {
+      this.#mark("log", { id, reporter, time, stream, level, line });
+    }
+  }
+
+  #mark(topic, key) {
+    if (this.changes.size === 0) requestAnimationFrame(() => this.#tell());
+    if (!this.changes.has(topic)) this.changes.set(topic, topic === "log" ? [] : new Set());
+    const changed = this.changes.get(topic);
+    if (topic === "log") changed.push(key);
+    else if (key !== undefined) changed.add(key);
+  }
+
+  #tell() {
+    const changes = this.changes;
+    this.changes = new Map();
+    for (const topic of TOPICS) {
+      if (!changes.has(topic)) continue;
+      for (const listener of this.listeners.get(topic)) listener(changes.get(topic));
+    }
+  }
+}
