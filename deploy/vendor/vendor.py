@@ -89,8 +89,8 @@ SOURCE_MAP = re.compile(rb"\n?(/\*# sourceMappingURL=\S+ \*/|//# sourceMappingUR
 
 def npm_unpack(library: Library, folder: Path) -> Path:
     """Fetch a package with npm into ``folder`` and return the path of its unpacked root."""
-    packed = subprocess.run(
-        ["npm", "pack", "--silent", f"{library.package}@{library.version}", "--pack-destination", str(folder)],
+    packed = subprocess.run(  # noqa: S603
+        ["npm", "pack", "--silent", f"{library.package}@{library.version}", "--pack-destination", str(folder)],  # noqa: S607
         check=True,
         capture_output=True,
         text=True,
@@ -104,7 +104,9 @@ def npm_unpack(library: Library, folder: Path) -> Path:
 def sprite(icons: Path, names: list[str]) -> str:
     """Join the outline icons ``names`` of the folder ``icons`` into one SVG of symbols, each with its name as id."""
     if missing := [name for name in names if not (icons / f"{name}.svg").is_file()]:
-        raise SystemExit(f"{ICON_LIST.name} names icons that {ICONS.package} {ICONS.version} lacks: {', '.join(missing)}")
+        raise SystemExit(
+            f"{ICON_LIST.name} names icons that {ICONS.package} {ICONS.version} lacks: {', '.join(missing)}"
+        )
     symbols = []
     for name in names:
         source = (icons / f"{name}.svg").read_text()

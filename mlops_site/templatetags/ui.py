@@ -139,7 +139,7 @@ def nav_item(context: dict[str, Any], url_name: str, label: str, icon_name: str,
 
 @register.inclusion_tag("inc/sort_header.html", takes_context=True)
 def sort_header(context: dict[str, Any], field: str, label: str, css: str = "") -> dict[str, Any]:
-    """A column heading that sorts the list by ``field`` (a key of the view's ``sorts``) and keeps the rest of the URL."""
+    """A column heading that sorts the list by ``field``, a key of the view's ``sorts``; the rest of the URL stays."""
     listing = context["listing"]
     descending = listing.sort == f"-{field}"
     return {

@@ -1,7 +1,8 @@
-// What every page loads. Each module sets itself up on import.
+// What every page loads. Each module sets itself up when it is loaded.
 import "./confirm.js";
 import "./copy.js";
 import "./csrf.js";
+import "./refresh.js";
 import "./times.js";
 import "./toast.js";
 import "./updates.js";

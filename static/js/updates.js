@@ -1,12 +1,13 @@
 // One websocket a page, /ws/updates/, with what changes anywhere that this user may see:
 //
 //   {"kind": "device" | "run" | "project", "id": 3, "state": "IDLE", "label": "Idle", "colour": "green",
-//    "since": seconds since the epoch, "reason": "", "fields": {"rounds": "3 / 10", "best": "0.93"}}
+//    "since": seconds since the epoch, "reason": "", "rounds": {"round_index": 2, "total_rounds": 10}, ...}
 //   {"kind": "toast", "level": "success", "text": "Run eye_rain finished", "url": "/runs/7/"}
 //
 // Elements follow by name: data-live="device:3:state" is a badge (inc/badge.html), "device:3:since" holds a time,
-// "run:7:rounds" has its text set from `fields`, a <progress data-live="run:7:progress"> its value. Every message is also
-// a DOM event "roundtable:update" on document with the message as detail.
+// "run:7:rounds" the rounds done, a <progress data-live="run:7:rounds"> the same; any other part ("device:3:name") has its
+// text set to the value of that name. Every message is also a DOM event "roundtable:update" on document, with the message
+// as detail; "roundtable:reconnected" says that messages may have been missed.
 import { timeElement } from "./times.js";
 import { showToast } from "./toast.js";
 
@@ -26,6 +27,15 @@ function setTime(element, since) {
   element.replaceChildren(timeElement(new Date(since * 1000), style));
 }
 
+function setRounds(element, { round_index, total_rounds }) {
+  if (element instanceof HTMLProgressElement) {
+    element.max = Math.max(1, total_rounds);
+    element.value = round_index + 1;
+  } else {
+    element.textContent = total_rounds ? `${round_index + 1} / ${total_rounds}` : "-";
+  }
+}
+
 /** Patch what the page shows of one object. */
 export function applyUpdate(update) {
   const prefix = `${update.kind}:${update.id}:`;
@@ -35,11 +45,10 @@ export function applyUpdate(update) {
       if (update.label) setBadge(element, update);
     } else if (part === "since") {
       if (update.since) setTime(element, update.since);
-    } else {
-      const value = part === "reason" ? update.reason : update.fields?.[part];
-      if (value === undefined || value === null) continue;
-      if (element instanceof HTMLProgressElement) element.value = value;
-      else if (element.textContent !== String(value)) element.textContent = value;
+    } else if (part === "rounds") {
+      if (update.rounds) setRounds(element, update.rounds);
+    } else if (["string", "number"].includes(typeof update[part])) {
+      element.textContent = update[part];
     }
   }
 }
