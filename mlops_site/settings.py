@@ -128,7 +128,7 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = VAR_DIR / "staticfiles"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": STORE_DIR}},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "mlops_site.staticfiles.ModuleStaticFilesStorage"},
 }
 # Large uploads go to disk while they arrive, beside the store so that keeping one is a rename.
 FILE_UPLOAD_TEMP_DIR = VAR_DIR / "uploads"
