@@ -1,0 +1,204 @@
+"""Runs ONE instance (an aggregator) to its end and reports on it, for the platform's `process` backend.
+
+    python -m roundtable_agent.supervise SPEC.json
+
+Start it as a detached program in a session of its own, with `PYTHONPATH` naming the folder that holds
+`roundtable_agent` and an interpreter that has `edge/requirements.txt`. SPEC.json holds secrets: make it 0600. It is an
+object with these keys:
+
+| key | value |
+|---|---|
+| `run_id`, `edge_id` | integers; edge 0 is the aggregator |
+| `home` | absolute path of the instance's folder; `conf/`, `fedml-package/`, `data/`, `supervise.json` are made in it |
+| `package_dir` | absolute path of the unpacked package (the folder that holds `conf/`, or one above it); it is copied |
+| `package_zip` | instead of `package_dir`: absolute path of a package.zip |
+| `python` | absolute path of the interpreter that runs the instance (of a venv already built) |
+| `entry` | `{"file": path in the package, "arguments": [string, ...]}`, rendered |
+| `config` | the rendered fedml.yaml as an object |
+| `token` | the run token, given to the instance as ROUNDTABLE_TOKEN |
+| `url` | the platform's URL, given as ROUNDTABLE_URL |
+| `mqtt` | `{"host", "port", "tls", "username", "password"}`, for the instance and for the supervisor (`aggregator-R`) |
+| `limits` | `{"memory_mb": MiB, "cpus": number, "pids": n}`; each may be missing |
+| `s3` | null, or `{"endpoint_url", "bucket", "access_key", "secret_key", "region"}` |
+| `package_name`, `package_url` | passed to the package's main.py |
+| `system_interval` | seconds between two messages of system figures; 5 when missing |
+| `status_topic` | `runs/R/E/status` when missing |
+| `log_level` | `INFO` when missing |
+
+It publishes `runs/R/E/status`, `runs/R/E/log` and `runs/R/E/system` (docs/protocol.md, section 3) over any number of
+broker restarts. SIGTERM and SIGINT stop the instance; its final status is then KILLED.
+
+`home/supervise.json` always tells the truth as far as it is known (keys: see `record.RunRecord`): `pid`, `process`
+(identity of that process) and `start_time` of the supervisor, `state`, `reason`, `exit_code`, `instance_pid`, `opened`,
+`ended`, `acknowledged`. A supervisor that was killed is started again with the same spec: it adopts the living
+instance, or reports how it ended.
+
+Exit codes: 0 the final status was acknowledged by the broker; 1 it was not within 60 s after the end (it stands in
+`supervise.json`); 2 the spec is unusable (a sentence on stderr); 3 another supervisor holds this home.
+"""
+
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from .fields import Fields, Invalid
+from .gpu import GpuReader
+from .instance import Instance, Topics
+from .link import Link
+from .locks import try_lock
+from .plan import (
+    EDGE_ID_HIGH,
+    LOG_LEVELS,
+    RUN_ID_HIGH,
+    InstancePlan,
+    LocalPackage,
+    read_entry,
+    read_limits,
+    read_mqtt_login,
+    read_s3,
+)
+from .record import RunRecord
+from .runtime_process import ProcessRuntime
+from .unpacking import unpack
+
+ACKNOWLEDGE_SECONDS = 60.0
+SESSION_SECONDS = 3600
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a spec file says, checked."""
+
+    plan: InstancePlan
+    status_topic: str
+    system_seconds: float
+
+
+def read_spec(path: Path) -> Spec:
+    """Read a spec file.
+
+    Raises:
+        Invalid: it cannot be read or a key is not as agreed; the message names it.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Invalid(f"cannot read the spec {path}: {error}") from None
+    fields = Fields(value, "spec")
+    run_id = fields.integer("run_id", low=1, high=RUN_ID_HIGH)
+    edge_id = fields.integer("edge_id", low=0, high=EDGE_ID_HIGH)
+    package = "package_dir" if "package_dir" in fields else "package_zip"
+    plan = InstancePlan(
+        run_id=run_id,
+        edge_id=edge_id,
+        root=_absolute(fields, "home"),
+        url=fields.text("url", most=2_000),
+        token=fields.text("token", most=1_000),
+        mqtt=read_mqtt_login(fields.object("mqtt")),
+        entry=read_entry(fields.object("entry")),
+        config=fields.tree("config"),
+        limits=read_limits(fields.object("limits")),
+        package=LocalPackage(_absolute(fields, package)),
+        package_name=fields.text("package_name", most=1_000),
+        package_url=fields.text("package_url", most=2_000),
+        python=_absolute(fields, "python"),
+        s3=read_s3(fields.object("s3")) if "s3" in fields else None,
+        log_level=fields.choice("log_level", LOG_LEVELS, default="INFO"),
+    )
+    status_topic = fields.text("status_topic", most=200, pattern=r"[^+#]+", default=f"runs/{run_id}/{edge_id}/status")
+    return Spec(plan, status_topic, fields.number("system_interval", low=0.2, high=3600, default=5.0))
+
+
+def supervise(spec: Spec) -> int:
+    """Run the instance to its end; returns the program's exit code."""
+    plan = spec.plan
+    plan.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if try_lock(plan.root / "supervise.lock") is None:
+        print(f"another supervisor holds {plan.root}", file=sys.stderr)
+        return 3
+    path = plan.root / "supervise.json"
+    record = RunRecord.load(path) or RunRecord(path, plan.run_id, plan.edge_id, plan.limits)
+    record.save()
+    connected = threading.Event()
+    link = Link(
+        plan.mqtt,
+        client_id=f"supervise-{plan.run_id}-{plan.edge_id}",
+        session_seconds=SESSION_SECONDS,
+        on_connected=connected.set,
+    )
+    base = f"runs/{plan.run_id}/{plan.edge_id}"
+    instance = Instance(
+        record=record,
+        root=plan.root,
+        runtime=ProcessRuntime(fetch=None, environment=None, unpack=unpack),
+        link=link,
+        topics=Topics(spec.status_topic, f"{base}/log", f"{base}/system"),
+        subject="the aggregator" if plan.edge_id == 0 else "the client",
+        plan=lambda: plan,
+        gpu=GpuReader(),
+        system_seconds=spec.system_seconds,
+    )
+
+    def stop(number: int, _: FrameType | None) -> None:
+        log.info("stopping: %s", signal.Signals(number).name)
+        stopping.append(number)
+
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    link.start()
+    instance.start()
+    code = _wait(instance, stopping, connected)
+    link.stop()
+    return code
+
+
+def _wait(instance: Instance, stopping: list[int], connected: threading.Event) -> int:
+    give_up = float("inf")
+    while instance.alive and time.monotonic() < give_up:
+        if stopping:
+            instance.stop("the aggregator was stopped")
+        if connected.is_set():
+            connected.clear()
+            instance.repeat_status()
+        if instance.over and give_up == float("inf"):
+            give_up = time.monotonic() + ACKNOWLEDGE_SECONDS
+        instance.join(0.1)
+    instance.detach()
+    instance.join(10)
+    return 0 if instance.record.acknowledged else 1
+
+
+def _absolute(fields: Fields, field: str) -> Path:
+    path = Path(fields.text(field, most=4_000))
+    if not path.is_absolute():
+        raise Invalid(f"spec.{field} must be an absolute path")
+    return path
+
+
+def main(arguments: list[str]) -> int:
+    """The program; see the module's docstring."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    logging.getLogger("roundtable_agent.link.client").setLevel(logging.WARNING)
+    if len(arguments) != 1:
+        print("usage: python -m roundtable_agent.supervise SPEC.json", file=sys.stderr)
+        return 2
+    try:
+        spec = read_spec(Path(arguments[0]))
+    except Invalid as error:
+        print(error, file=sys.stderr)
+        return 2
+    return supervise(spec)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

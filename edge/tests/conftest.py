@@ -1,0 +1,36 @@
+"""Fixtures of the agent's tests."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
+
+from edge_harness import Broker, Platform, PlatformServer  # noqa: E402 - the path is set above
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """A running broker."""
+    broker = Broker(tmp_path / "broker")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def platform(broker: Broker) -> Iterator[Platform]:
+    """The platform's side of the broker."""
+    platform = Platform(broker.port)
+    yield platform
+    platform.close()
+
+
+@pytest.fixture
+def server(broker: Broker) -> Iterator[PlatformServer]:
+    """The platform's HTTP side."""
+    server = PlatformServer(broker.port)
+    yield server
+    server.close()
