@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.urls import reverse
+from django.utils import timezone
 
 
 class PackageKind(models.TextChoices):
@@ -40,6 +41,7 @@ class Package(models.Model):
     manifest = models.JSONField()
     uploaders = models.ManyToManyField(settings.AUTH_USER_MODEL, related_name="packages")
     created_at = models.DateTimeField(auto_now_add=True)
+    uploaded_at = models.DateTimeField(default=timezone.now, help_text="when these bytes last came in")
 
     objects = PackageQuerySet.as_manager()
 
@@ -60,7 +62,8 @@ class Configuration(models.Model):
     """A name, a server package, a client package and the values that a run is made with.
 
     ``model_config`` and ``hyperparameters_config`` are ordered lists of rows
-    ``{"name": str, "type": "integer"|"float"|"string"|"boolean"|"list"|"null", "value": ...}``; the value is typed JSON.
+    ``{"name": str, "type": "integer"|"float"|"string"|"boolean"|"list"|"null", "value": ...}``; see
+    ``configurations.rows``.
     """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="configurations")
