@@ -1,0 +1,226 @@
+"""A container engine and a registry on loopback, for the demo and the tests on machines where none runs.
+
+Both are real ones (dockerd and docker-registry) with their own data folders, sockets and ports, so that they stand beside
+whatever else the machine runs, and end with the one that started them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+
+import bcrypt
+
+from deploy.local.stack import StackError, port_choose
+
+SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin"
+STOP_SECONDS = 30
+
+
+def _program(name: str, package: str) -> str:
+    """Return the path of a program, or raise StackError with the line to type."""
+    found = shutil.which(name, path=SYSTEM_PATH)
+    if found is None:
+        raise StackError(f"{name} is not installed. Type: apt-get install {package}")
+    return found
+
+
+class _Server:
+    """A program in its own session that is ended by SIGTERM, and by SIGKILL if it does not listen."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.log = self.folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
+        if self._process is None:
+            raise StackError(f"{type(self).__name__} is not running")
+        return self._process.pid
+
+    def _run(self, command: list[str], environment: dict[str, str] | None = None) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603  our own command
+                command, env={**os.environ, "PATH": SYSTEM_PATH, **(environment or {})},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def _wait(self, answers: object, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                break
+            if callable(answers) and answers():
+                return
+            time.sleep(0.1)
+        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        self.stop()
+        raise StackError(f"{type(self).__name__} did not start. The end of {self.log}:\n{tail}")
+
+    def stop(self) -> None:
+        """End the server and wait for it."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+        self._process = None
+
+    def kill(self) -> None:
+        """End the server at once, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class Engine(_Server):
+    """A dockerd of its own.
+
+    Args:
+        folder: holds its images, state, socket and log. The path of the socket must stay under 100 characters.
+        bridge: name of a bridge to make for it, at most 15 characters. Only one engine on a machine may have the
+            default one (empty), and a second engine without a bridge would take it away from the first.
+        insecure_registries: ``host:port`` of registries spoken to without TLS beside those on loopback.
+    """
+
+    def __init__(self, folder: Path, *, bridge: str = "", insecure_registries: tuple[str, ...] = ()) -> None:
+        super().__init__(folder)
+        self.bridge = bridge
+        self.insecure_registries = insecure_registries
+        self.socket_path = self.folder / "docker.sock"
+
+    @property
+    def url(self) -> str:
+        """What ``DOCKER_HOST`` names the engine by."""
+        return f"unix://{self.socket_path}"
+
+    def start(self) -> None:
+        """Start the engine and wait until it answers.
+
+        Raises:
+            StackError: dockerd is missing or did not start; the message holds the end of its log.
+        """
+        (self.folder / "docker.pid").unlink(missing_ok=True)
+        command = [
+            _program("dockerd", "docker.io"),
+            f"--data-root={self.folder / 'data'}",
+            f"--exec-root={self.folder / 'exec'}",
+            f"--pidfile={self.folder / 'docker.pid'}",
+            f"--host={self.url}",
+            "--log-level=warn",
+            *(f"--insecure-registry={registry}" for registry in self.insecure_registries),
+        ]
+        if self.bridge:
+            self._bridge_make()
+            command += [f"--bridge={self.bridge}", "--iptables=false", "--ip-forward=false"]
+        self._run(command)
+        self._wait(self._answers)
+
+    def stop(self) -> None:
+        """End the engine, and take its bridge away."""
+        super().stop()
+        if self.bridge:
+            ip = _program("ip", "iproute2")
+            subprocess.run([ip, "link", "delete", self.bridge], check=False, capture_output=True)  # noqa: S603
+
+    def _bridge_make(self) -> None:
+        ip = _program("ip", "iproute2")
+        subprocess.run([ip, "link", "delete", self.bridge], check=False, capture_output=True)  # noqa: S603
+        subnet = f"10.219.{sum(self.bridge.encode()) % 256}.1/24"
+        for arguments in (
+            ["link", "add", self.bridge, "type", "bridge"],
+            ["address", "add", subnet, "dev", self.bridge],
+            ["link", "set", self.bridge, "up"],
+        ):
+            subprocess.run([ip, *arguments], check=True, capture_output=True)  # noqa: S603  our own command
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(1)
+            try:
+                client.connect(str(self.socket_path))
+                client.sendall(b"GET /_ping HTTP/1.0\r\nHost: engine\r\n\r\n")
+                return b"200 OK" in client.recv(200)
+            except OSError:
+                return False
+
+    def __enter__(self) -> Engine:
+        self.start()
+        return self
+
+
+class Registry(_Server):
+    """A docker-registry of its own on loopback, with one user and a random password.
+
+    Args:
+        folder: holds its data, configuration, password file and log.
+        port: a loopback port; 0 chooses one that is free.
+    """
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        super().__init__(folder)
+        self.port = port or port_choose(0)
+        self.username = "roundtable"
+        self._password_file = self.folder / "password"
+        if not self._password_file.exists():
+            self._password_file.touch(mode=0o600)
+            self._password_file.write_text(secrets.token_urlsafe(18))
+        self.password = self._password_file.read_text()
+
+    @property
+    def address(self) -> str:
+        """``host:port``, as image names begin."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start the registry and wait until it asks for a password.
+
+        Raises:
+            StackError: docker-registry is missing or did not start; the message holds the end of its log.
+        """
+        hashed = bcrypt.hashpw(self.password.encode(), bcrypt.gensalt(rounds=5)).decode()
+        (self.folder / "htpasswd").write_text(f"{self.username}:{hashed}\n")
+        (self.folder / "config.yml").write_text(
+            "version: 0.1\n"
+            "log: {level: warn, accesslog: {disabled: true}}\n"
+            f"storage: {{filesystem: {{rootdirectory: {self.folder / 'data'}}}, delete: {{enabled: true}}}}\n"
+            f"http: {{addr: '{self.address}'}}\n"
+            f"auth: {{htpasswd: {{realm: roundtable, path: {self.folder / 'htpasswd'}}}}}\n"
+        )
+        self._run([_program("docker-registry", "docker-registry"), "serve", str(self.folder / "config.yml")])
+        self._wait(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/v2/", timeout=1):  # noqa: S310  our own loopback address
+                return True
+        except urllib.error.HTTPError as answer:
+            return answer.code == 401
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def __enter__(self) -> Registry:
+        self.start()
+        return self

@@ -1,0 +1,28 @@
+"""What the documents say exists, and what exists is in the documents."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+
+
+def test_every_setting_is_documented() -> None:
+    settings = set(re.findall(r"\"(ROUNDTABLE_[A-Z_]+)\"", (ROOT / "mlops_site/settings.py").read_text()))
+    documented = set(re.findall(r"`(ROUNDTABLE_[A-Z_]+)`", (ROOT / "docs/operations.md").read_text()))
+    assert settings == documented
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", document.read_text())
+    missing = [link for link in links if not (document.parent / link).exists()]
+    assert missing == []
+
+
+def test_every_make_target_that_documents_name_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = {name for path in DOCUMENTS for name in re.findall(r"(?:`|    )make ([a-z-]+)", path.read_text())}
+    assert named - targets == set()
