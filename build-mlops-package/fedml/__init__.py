@@ -1,0 +1,8 @@
+"""Cross-silo federated learning on NumPy: FedAvg (McMahan et al., 2017) and FedProx (Li et al., 2020)."""
+
+import os
+
+# One thread per process: these models are small, several instances share a machine, and the order in which a
+# matrix product sums must not depend on the number of processors. Takes effect because it precedes NumPy's import.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")

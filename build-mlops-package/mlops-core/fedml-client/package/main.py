@@ -1,0 +1,1 @@
+../../fedml-server/package/main.py
