@@ -2,15 +2,22 @@
 
 from django.contrib import messages
 from django.contrib.auth import logout
-from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.views import LoginView, PasswordChangeView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
 from django.views.decorators.http import require_POST, require_safe
 
+from accounts.first_steps import first_steps
 from accounts.forms import LoginForm
+from configurations.models import Configuration
+from devices.models import Device
+from runs.device_choice import devices_now
+from runs.models import Project, Run
+
+ROWS = 8  # of each list on the home page
 
 
 class Login(LoginView):
@@ -44,10 +51,27 @@ class ChangePassword(PasswordChangeView):
 @require_safe
 def account(request: HttpRequest) -> HttpResponse:
     """The own account."""
-    return render(request, "accounts/account.html")
+    context = {
+        "device_count": Device.objects.bound().filter(owner=request.user.pk).count(),
+        "project_count": Project.objects.visible_to(request.user).count(),
+        "configuration_count": Configuration.objects.visible_to(request.user).count(),
+    }
+    return render(request, "accounts/account.html", context)
 
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
     """First steps, my devices and recent runs."""
-    return render(request, "accounts/home.html")
+    steps = first_steps(request.user)
+    next_step = next((step for step in steps if not step.done), None)
+    devices = Device.objects.bound().filter(owner=request.user.pk).order_by("-online", "name")
+    context = {
+        "steps": steps,
+        "next_step": next_step,
+        "all_done": next_step is None,
+        "done_count": sum(step.done for step in steps),
+        "devices": devices_now(devices[:ROWS]),
+        "device_count": devices.count(),
+        "runs": Run.objects.visible_to(request.user).select_related("project")[:ROWS],
+    }
+    return render(request, "accounts/home.html", context)

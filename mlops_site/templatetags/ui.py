@@ -110,6 +110,20 @@ def duration(value: float | timedelta | None) -> str:
     return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"
 
 
+@register.filter
+def until(start: datetime, end: datetime | None) -> timedelta:
+    """The time from ``start`` to ``end``, or to now."""
+    return (end or timezone.now()) - start
+
+
+@register.filter
+def figure(value: Any) -> str:
+    """Write a measured value with four significant digits; what is no number (NaN travels as text) stays as it is."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:.4g}"
+    return "-" if value is None else str(value)
+
+
 @register.filter(name="bytes")
 def bytes_(value: float | None) -> str:
     """Write a number of bytes as ``512 B``, ``1.4 MiB``, ``16 GiB``; a dash for None."""

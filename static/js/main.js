@@ -2,6 +2,7 @@
 import "./confirm.js";
 import "./copy.js";
 import "./csrf.js";
+import "./forms.js";
 import "./refresh.js";
 import "./times.js";
 import "./toast.js";

@@ -1,0 +1,139 @@
+"""Forms of projects and of new runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.http import QueryDict
+
+from configurations.models import Configuration
+from configurations.rows import ROW_TYPES, SECTIONS, value_text
+from runs.device_choice import DeviceNow
+from runs.lifecycle.creation import DEFAULT_LIMITS, LIMIT_RANGES
+from runs.models import Project, Role
+
+OVERRIDE_PREFIX = "set:"
+LIMIT_LABELS = {"memory_mb": "Memory (MB)", "cpus": "CPUs", "pids": "Processes"}
+
+
+class ProjectForm(forms.ModelForm[Project]):
+    """Name and description of a project."""
+
+    class Meta:
+        model = Project
+        fields = ["name", "description"]
+        widgets = {"description": forms.Textarea(attrs={"rows": 3})}
+        help_texts = {"description": "What the team wants to find out. Shown to its members."}
+
+
+class MemberForm(forms.Form):
+    """A user to add to a project, by name."""
+
+    username = forms.CharField(max_length=150, label="User name")
+    role = forms.ChoiceField(choices=Role, initial=Role.MEMBER)
+
+
+@dataclass(frozen=True)
+class ParameterRow:
+    """One value of a configuration with a field that changes it for one run alone.
+
+    ``field`` is the input's name, ``configured`` the text of the configuration's value and ``text`` what stands in the
+    field now.
+    """
+
+    field: str
+    name: str
+    type_label: str
+    configured: str
+    text: str
+
+    @property
+    def changed(self) -> bool:
+        return self.text != self.configured
+
+
+@dataclass(frozen=True)
+class ParameterSection:
+    """The rows of ``model_config`` or ``hyperparameters_config``."""
+
+    title: str
+    rows: list[ParameterRow]
+
+
+def parameter_sections(configuration: Configuration, data: QueryDict | None = None) -> list[ParameterSection]:
+    """The configuration's values as fields, filled from ``data`` where that has them."""
+    titles = {"model_config": "Model", "hyperparameters_config": "Hyper-parameters"}
+    sections = []
+    for section in SECTIONS:
+        rows = []
+        for row in getattr(configuration, section):
+            field = f"{OVERRIDE_PREFIX}{section}.{row['name']}"
+            configured = value_text(row["value"])
+            text = configured if data is None else data.get(field, configured)
+            rows.append(ParameterRow(field, row["name"], ROW_TYPES[row["type"]], configured, text))
+        sections.append(ParameterSection(titles[section], rows))
+    return sections
+
+
+class RunForm(forms.Form):
+    """A new run of one project."""
+
+    name = forms.CharField(max_length=120, required=False)
+    configuration = forms.ModelChoiceField(
+        Configuration.objects.none(),
+        empty_label="Choose a configuration",
+        error_messages={"required": "Choose a configuration."},
+    )
+    devices = forms.TypedMultipleChoiceField(
+        coerce=int,
+        error_messages={
+            "required": "Choose at least one device.",
+            "invalid_choice": "Device %(value)s cannot be used in this project. Choose devices from the list.",
+        },
+    )
+
+    def __init__(self, *args: Any, configurations: Any, devices: Iterable[DeviceNow], **kwargs: Any) -> None:
+        """Offer ``configurations`` (a queryset) and ``devices``. Busy and offline ones are refused at the start."""
+        super().__init__(*args, **kwargs)
+        self.fields["configuration"].queryset = configurations  # type: ignore[attr-defined]
+        self.fields["devices"].choices = [(now.device.pk, str(now.device)) for now in devices]  # type: ignore[attr-defined]
+        for reporter in ("server", "client"):
+            for name, default in DEFAULT_LIMITS.items():
+                low, high = LIMIT_RANGES[name]
+                kind = forms.FloatField if name == "cpus" else forms.IntegerField
+                self.fields[f"{reporter}_{name}"] = kind(
+                    min_value=low,
+                    max_value=high,
+                    initial=default,
+                    required=False,
+                    label=LIMIT_LABELS[name],
+                    widget=forms.NumberInput(attrs={"step": "any" if name == "cpus" else "1"}),
+                )
+
+    def limits(self) -> dict[str, dict[str, float]]:
+        """What was typed as limits; empty fields keep the default."""
+        return {
+            reporter: {
+                name: self.cleaned_data[f"{reporter}_{name}"]
+                for name in DEFAULT_LIMITS
+                if self.cleaned_data.get(f"{reporter}_{name}") is not None
+            }
+            for reporter in ("server", "client")
+        }
+
+    def overrides(self) -> dict[str, str]:
+        """The values that differ from the chosen configuration's, as they were typed."""
+        return overrides_of(self.cleaned_data["configuration"], self.data)
+
+
+def overrides_of(configuration: Configuration, data: Any) -> dict[str, str]:
+    """The values of ``data`` that differ from the configuration's, by ``section.name``."""
+    return {
+        row.field.removeprefix(OVERRIDE_PREFIX): row.text
+        for section in parameter_sections(configuration, data)
+        for row in section.rows
+        if row.changed
+    }

@@ -1,0 +1,205 @@
+"""Pages of projects: list, create, edit, one project with its runs, and its members."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import path
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from devices.models import Device
+from mlops_site.lists import Listing, listing
+from runs.device_choice import devices_now, state_counts
+from runs.forms import MemberForm, ProjectForm
+from runs.models import Membership, Project, Role, Run
+from runs.projects import ProjectRefused, member_remove, member_set, project_create, project_delete
+from runs.states import RunState
+
+CHANGING_ROLES = (Role.OWNER, Role.MEMBER)
+
+
+def membership_for_user(user: Any, project_id: int) -> Membership:
+    """The user's membership in a project, with the project at hand.
+
+    Raises:
+        Http404: there is no such project, or the user is no member of it.
+    """
+    return get_object_or_404(Membership.objects.select_related("project"), project=project_id, user=user)
+
+
+def project_for_owner(user: Any, project_id: int) -> Project:
+    """The project, for what only owners may do.
+
+    Raises:
+        Http404: there is no such project, or the user is no member of it.
+        PermissionDenied: the user is a member, but not an owner.
+    """
+    membership = membership_for_user(user, project_id)
+    if membership.role != Role.OWNER:
+        raise PermissionDenied("Only owners of the project may do this. Ask one of them.")
+    return membership.project
+
+
+@require_safe
+def project_list(request: HttpRequest) -> HttpResponse:
+    last = Run.objects.filter(project=OuterRef("pk")).order_by("-created_at")
+    members = Membership.objects.filter(project=OuterRef("pk")).order_by().values("project")
+    projects = (
+        Project.objects.visible_to(request.user)
+        .annotate(
+            role=F("memberships__role"),
+            run_count=Count("runs"),
+            active_count=Count("runs", filter=Q(runs__state__in=RunState.active())),
+            member_count=Subquery(members.annotate(count=Count("pk")).values("count")),
+            last_run_id=Subquery(last.values("pk")[:1]),
+            last_run_name=Subquery(last.values("name")[:1]),
+            last_run_state=Subquery(last.values("state")[:1]),
+            last_run_at=Subquery(last.values("created_at")[:1]),
+        )
+        .select_related("created_by")
+    )
+    rows = listing(
+        request,
+        projects,
+        search=["name", "description"],
+        sorts={"name": "name", "runs": "run_count", "last": "last_run_at", "created": "created_at"},
+        default_sort="-created",
+    )
+    return render(request, "runs/project_list.html", {"listing": rows})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def project_new(request: HttpRequest) -> HttpResponse:
+    form = ProjectForm(request.POST or None)
+    if form.is_valid():
+        project = project_create(user=request.user, **form.cleaned_data)
+        return redirect(project)
+    return render(request, "runs/project_form.html", {"form": form})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def project_edit(request: HttpRequest, project_id: int) -> HttpResponse:
+    project = project_for_owner(request.user, project_id)
+    form = ProjectForm(request.POST or None, instance=project)
+    if form.is_valid():
+        form.save()
+        messages.success(request, "The project is saved.")
+        return redirect(project)
+    context = {"form": form, "project": project, "has_runs": project.runs.exists()}
+    return render(request, "runs/project_form.html", context)
+
+
+@require_POST
+def project_remove(request: HttpRequest, project_id: int) -> HttpResponse:
+    project = project_for_owner(request.user, project_id)
+    try:
+        project_delete(project=project)
+    except ProjectRefused as refused:
+        messages.error(request, str(refused))
+        return redirect("project_edit", project.pk)
+    messages.success(request, f"The project {project} is deleted.")
+    return redirect("project_list")
+
+
+@require_safe
+def project_detail(request: HttpRequest, project_id: int) -> HttpResponse:
+    """The project with its runs; htmx asks for the runs alone when one of them has changed."""
+    membership = membership_for_user(request.user, project_id)
+    project = membership.project
+    context = {
+        "project": project,
+        "listing": _runs_listing(request, project),
+        "run_states": RunState,
+        "filtered": _state_filter(request),
+        "can_run": membership.role in CHANGING_ROLES,
+    }
+    if getattr(request, "htmx", False):
+        return render(request, "runs/_project_runs.html", context)
+    members = list(project.memberships.select_related("user").order_by("created_at"))
+    context |= {
+        "is_owner": membership.role == Role.OWNER,
+        "members": members,
+        "member_form": MemberForm(),
+        "roles": Role,
+        "device_counts": state_counts(devices_now(Device.objects.of_project(project))),
+        "run_counts": project.runs.aggregate(
+            total=Count("pk"), active=Count("pk", filter=Q(state__in=RunState.active()))
+        ),
+    }
+    return render(request, "runs/project_detail.html", context)
+
+
+def _state_filter(request: HttpRequest) -> str:
+    state = request.GET.get("state", "")
+    return state if state in RunState.values else ""
+
+
+def _runs_listing(request: HttpRequest, project: Project) -> Listing[Run]:
+    runs: QuerySet[Run] = project.runs.annotate(device_count=Count("run_devices")).select_related(
+        "started_by", "created_by"
+    )
+    if state := _state_filter(request):
+        runs = runs.filter(state=state)
+    return listing(
+        request,
+        runs,
+        search=["name"],
+        sorts={"name": "name", "state": "state", "rounds": "round_index", "created": "created_at"},
+        default_sort="-created",
+    )
+
+
+@require_POST
+def member_add(request: HttpRequest, project_id: int) -> HttpResponse:
+    """Add a user, or change a member's role."""
+    project = project_for_owner(request.user, project_id)
+    form = MemberForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "Type the user name of the person and choose a role.")
+        return redirect(project)
+    try:
+        membership = member_set(
+            project=project, username=form.cleaned_data["username"], role=Role(form.cleaned_data["role"])
+        )
+    except ProjectRefused as refused:
+        messages.error(request, str(refused))
+    else:
+        messages.success(request, f"{membership.user} is now {Role(membership.role).label.lower()} of {project}.")
+    return redirect(project)
+
+
+@require_POST
+def member_delete(request: HttpRequest, project_id: int, membership_id: int) -> HttpResponse:
+    """Remove a member; everybody may leave."""
+    own = membership_for_user(request.user, project_id)
+    project = own.project
+    leaving = own.pk == membership_id
+    if not leaving and own.role != Role.OWNER:
+        raise PermissionDenied("Only owners of the project may remove members. Ask one of them.")
+    membership = get_object_or_404(project.memberships.select_related("user", "project"), pk=membership_id)
+    try:
+        member_remove(membership=membership)
+    except ProjectRefused as refused:
+        messages.error(request, str(refused))
+        return redirect(project)
+    if leaving:
+        messages.success(request, f"You have left {project}.")
+        return redirect("project_list")
+    messages.success(request, f"{membership.user} is no longer a member.")
+    return redirect(project)
+
+
+urlpatterns = [
+    path("projects/", project_list, name="project_list"),
+    path("projects/new/", project_new, name="project_create"),
+    path("projects/<int:project_id>/", project_detail, name="project_detail"),
+    path("projects/<int:project_id>/edit/", project_edit, name="project_edit"),
+    path("projects/<int:project_id>/delete/", project_remove, name="project_delete"),
+    path("projects/<int:project_id>/members/", member_add, name="member_add"),
+    path("projects/<int:project_id>/members/<int:membership_id>/remove/", member_delete, name="member_remove"),
+]
