@@ -23,6 +23,7 @@ BYTES_MAX = 256 * 1024
 DEPTH_MAX = 12
 NODES_MAX = 10_000
 PROBLEMS_MAX = 50
+ARGUMENTS_MAX = 500
 
 ENTRY_SECTIONS = ("entry_config", "entry_arguments")
 ALL_SECTIONS = (*SECTIONS, *ENTRY_SECTIONS)
@@ -286,8 +287,8 @@ class _Reader:
             if not NAME.fullmatch(name):
                 self._problem(key, f"The argument name {_shown(name)} is not usable.", f"Use {NAME_RULE}.")
                 continue
-            if len(self._result.entry_arguments) >= ROWS_MAX:
-                self._problem(key, f"There are more than {ROWS_MAX} arguments.", "Remove what the program ignores.")
+            if len(self._result.entry_arguments) >= ARGUMENTS_MAX:
+                self._problem(key, f"There are more than {ARGUMENTS_MAX} arguments.", "Remove some.")
                 break
             value = self._value(name, value_node)
             self._result.entry_arguments.append(Argument(name, value, _line(key) or 0))

@@ -7,6 +7,8 @@ import hashlib
 from pathlib import Path, PurePosixPath
 from typing import TypedDict
 
+from django.conf import settings
+
 from configurations.archive import Archive, ArchiveRefused, archive_open, package_root
 from configurations.expressions import InternalVariables, render_collect
 from configurations.fedml_yaml import BYTES_MAX, FedmlYaml, fedml_yaml_read
@@ -42,22 +44,26 @@ class Manifest(TypedDict):
     warnings: list[dict[str, str | int | None]]
 
 
-def example_variables(kind: str) -> InternalVariables:
-    """Return internal variables of an imagined run 1 on the devices 1 to 4: for checks and for showing a package.
+def example_variables(kind: str, *, private_data_path: str = "", synthetic_data_url: str = "") -> InternalVariables:
+    """Return internal variables of an imagined run 1 on the devices 1 to 4: for checks, and to show what comes out.
 
-    For ``client`` they are those of the first device.
+    Args:
+        kind: ``server``, or ``client`` for the first of the devices.
+        private_data_path: the configuration's; the devices have it below their data folder.
+        synthetic_data_url: where the run's clients would download their data, or empty.
     """
     devices = [1, 2, 3, 4]
+    is_server = kind == "server"
     return InternalVariables(
         run_id=1,
         client_num=len(devices),
-        client_id_list=devices if kind == "server" else devices[:1],
-        client_index=0 if kind == "server" else 1,
+        client_id_list=devices if is_server else devices[:1],
+        client_index=0 if is_server else 1,
         client_object_list=[{"id": edge_id, "os_type": "Linux"} for edge_id in devices],
-        private_local_data="fedml_data",
-        synthetic_data_url="",
-        is_using_local_data=1,
-        log_server_url="https://roundtable.example/api/runs/1/logs",
+        private_local_data=f"/data-folder/{private_data_path}" if private_data_path and not is_server else "",
+        synthetic_data_url=synthetic_data_url,
+        is_using_local_data=1 if private_data_path else 0,
+        log_server_url=f"{settings.PUBLIC_URL}/api/runs/1/logs",
     )
 
 

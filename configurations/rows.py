@@ -25,7 +25,7 @@ ROW_TYPES: dict[RowType, str] = {
     "null": "Empty",
 }
 
-ROWS_MAX = 500
+ROWS_MAX = 150  # in each section; a form's fields are limited too
 TEXT_MAX = 10_000
 LIST_MAX = 1_000
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")

@@ -117,10 +117,12 @@ def put(file: TemporaryUploadedFile, name: str) -> bool:
         default_storage.save(name, file)
         return True
     if target.exists():
+        target.touch()  # it came in again just now: not to be pruned as long unused
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     source = Path(file.temporary_file_path())
     source.chmod(0o644)
+    source.touch()
     try:
         source.replace(target)
     except OSError:  # the upload folder is on another file system: copy beside the target, then rename
@@ -133,6 +135,18 @@ def put(file: TemporaryUploadedFile, name: str) -> bool:
         finally:
             work_path.unlink(missing_ok=True)
     return True
+
+
+def names(folder: Folder) -> Iterator[str]:
+    """Yield the names of all files of a folder of the store."""
+    try:
+        prefixes, _ = default_storage.listdir(folder)
+    except FileNotFoundError:
+        return
+    for prefix in prefixes:
+        for name in default_storage.listdir(f"{folder}/{prefix}")[1]:
+            if not name.startswith("."):
+                yield f"{folder}/{prefix}/{name}"
 
 
 @contextmanager
