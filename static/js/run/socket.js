@@ -11,15 +11,15 @@ const REFUSED = 4400; // close codes from here on: the server does not want this
  * @param {object} on
  * @param {(snapshot: object) => void} on.snapshot everything anew
  * @param {(items: object[]) => void} on.items what happened since the last snapshot or frame
- * @param {(state: {name: "connecting"|"live"|"lost"|"refused", since: number, heard: number}) => void} on.state
- *   `since` and `heard` (the last message) in milliseconds since the epoch
+ * @param {(state: {name: "connecting"|"live"|"lost"|"refused", since: number, heard: number, code: number}) => void}
+ *   on.state `since` and `heard` (the last message) in milliseconds since the epoch; `code` by which it was refused
  */
 export function follow(path, on) {
   let cursor = null;
   let delay = FIRST_DELAY;
   let timer = 0;
   let socket = null;
-  const state = { name: "connecting", since: Date.now(), heard: Date.now() };
+  const state = { name: "connecting", since: Date.now(), heard: Date.now(), code: 0 };
 
   function become(name) {
     if (state.name !== name) state.since = Date.now();
@@ -53,6 +53,7 @@ export function follow(path, on) {
     mine.onclose = (event) => {
       if (socket !== mine) return;
       if (event.code >= REFUSED && event.code < 4500) {
+        state.code = event.code;
         become("refused");
         return;
       }

@@ -22,9 +22,24 @@ export class Store {
     this.models = new Map();
     this.rounds = new Map();
     this.series = new Map();
-    this.figures = new Map();
-    this.lastLogId = 0;
+    this.figures = null;
     this.changes = new Map();
+  }
+
+  /** Take in a snapshot (runs.live.snapshot) in place of everything that was known. */
+  restore(snapshot) {
+    this.clear();
+    this.figures = snapshot;
+    this.apply([
+      snapshot.run,
+      ...snapshot.stages,
+      ...snapshot.devices,
+      ...snapshot.rounds,
+      ...snapshot.models,
+      ...snapshot.figures.map(pointsItem),
+    ]);
+    this.changes.clear();
+    this.#mark("all");
   }
 
   on(topic, listener) {
@@ -70,12 +85,6 @@ export class Store {
     }
   }
 
-  /** Tell the listeners that everything was replaced. */
-  replaced() {
-    this.changes.clear();
-    this.#mark("all");
-  }
-
   #points({ series, points }) {
     for (const each of series) if (!this.series.has(each.id)) this.series.set(each.id, new Series(each));
     const rows = new Map();
@@ -111,4 +120,24 @@ export class Store {
       for (const listener of this.listeners.get(topic)) listener(changes.get(topic));
     }
   }
+}
+
+/** The points of a snapshot's figure, which come by column, as an item of a frame. */
+function pointsItem({ kind, name, traces, points }) {
+  return {
+    t: "points",
+    series: traces.map((trace) => ({ id: trace.series_id, edge_id: trace.edge_id, kind, name })),
+    points: traces.flatMap(({ series_id: id }) => {
+      const columns = points[id];
+      return columns.id.map((_, row) => [
+        id,
+        columns.id[row],
+        columns.step[row],
+        columns.round[row],
+        columns.time[row],
+        columns.value[row],
+        columns.flag[row],
+      ]);
+    }),
+  };
 }

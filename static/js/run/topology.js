@@ -19,7 +19,8 @@ function text(x, y, className) {
   return svg("text", { x, y, class: className, "text-anchor": "middle" });
 }
 
-function icon(sprite, name, x, y, size) {
+function icon(name, x, y, size) {
+  const sprite = document.documentElement.dataset.iconSprite;
   return svg("use", { href: `${sprite}#${name}`, x: x - size / 2, y: y - size / 2, width: size, height: size, class: "topology-icon" });
 }
 
@@ -30,7 +31,7 @@ function shortened(name, letters) {
 /**
  * Draw the topology into `root` and keep it true.
  *
- * @param {HTMLElement} root has data-sprite (address of the icons) and contains `.topology-picture`
+ * @param {HTMLElement} root contains `.topology-picture`
  * @param {import("./store.js").Store} store
  * @param {(edgeId: number) => void} chosen called when a device, or the aggregator as 0, is clicked
  */
@@ -79,7 +80,7 @@ export function topologyStart(root, store, chosen) {
       "g", { class: "topology-node topology-aggregator" },
       svg("circle", { cx: x, cy: y, r: RING_RADIUS, class: "topology-track" }), progress,
       svg("circle", { cx: x, cy: y, r: AGGREGATOR_RADIUS, class: "topology-circle" }),
-      icon(root.dataset.sprite, "server-2", x, y, 30), name, status,
+      icon("server-2", x, y, 30), name, status,
     );
     group.addEventListener("click", () => chosen(0));
     return { group, status, progress };
@@ -91,7 +92,7 @@ export function topologyStart(root, store, chosen) {
     const status = text(x, y + radius + 29, "topology-status");
     const title = svg("title");
     const group = svg("g", { class: "topology-node" }, title, svg("circle", { cx: x, cy: y, r: radius, class: "topology-circle" }));
-    if (radius >= 14) group.append(icon(root.dataset.sprite, "device-desktop", x, y, radius * 0.95));
+    if (radius >= 14) group.append(icon("device-desktop", x, y, radius * 0.95));
     group.append(name, status);
     group.addEventListener("click", () => chosen(edgeId));
     return { group, line, name, status, title, letters, roomy: radius >= 17 };

@@ -1,0 +1,230 @@
+"""The page of a run, and what its buttons do. What is live on it comes over the websocket (``runs.live``)."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, cast
+
+from django.contrib import messages
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import path
+from django.views.decorators.http import require_POST, require_safe
+
+from configurations.expressions import ExpressionError
+from runs import lifecycle
+from runs.live.broadcast import frame_record
+from runs.live.payloads import Item, device_item, round_item, run_item, stage_item
+from runs.models import Role, Run, StageName
+from runs.states import RunState
+
+NAME_MAX_LENGTH = 120
+
+TABS = [
+    {"name": "overview", "label": "Overview", "icon": "layout-dashboard"},
+    {"name": "training", "label": "Training status", "icon": "devices"},
+    {"name": "results", "label": "Results", "icon": "chart-line"},
+    {"name": "system", "label": "System", "icon": "activity-heartbeat"},
+    {"name": "models", "label": "Models", "icon": "box"},
+    {"name": "logs", "label": "Logs", "icon": "terminal-2"},
+    {"name": "configuration", "label": "Configuration", "icon": "adjustments-horizontal"},
+]
+MODEL_KINDS = [
+    {
+        "name": "aggregated",
+        "empty_title": "No aggregated models yet",
+        "empty_text": "The aggregator stores one after every round.",
+    },
+    {
+        "name": "client",
+        "empty_title": "No models of devices yet",
+        "empty_text": "Each device stores its own weights when it sends them to the aggregator.",
+    },
+]
+
+
+def run_for_user(user: Any, run_id: int) -> Run:
+    """Return the run if ``user`` may see it.
+
+    Raises:
+        Http404: there is no such run, or it belongs to a project of which the user is no member.
+    """
+    runs = Run.objects.visible_to(user).select_related(
+        "project", "created_by", "started_by", "server_package", "client_package"
+    )
+    return get_object_or_404(runs, pk=run_id)
+
+
+def run_for_change(user: Any, run_id: int) -> Run:
+    """Return the run if ``user`` may change it.
+
+    Raises:
+        Http404: the user may not even see it.
+        PermissionDenied: the user is a viewer of the project.
+    """
+    run = run_for_user(user, run_id)
+    if not _may_change(run, user):
+        raise PermissionDenied("Viewers of a project cannot change its runs. Ask an owner of the project for more.")
+    return run
+
+
+@require_safe
+def run_detail(request: HttpRequest, run_id: int) -> HttpResponse:
+    run = run_for_user(request.user, run_id)
+    stages = [stage_item(stage) for stage in run.stages.all()]
+    parts = list(run.run_devices.select_related("device__owner"))
+    devices = [device_item(part) for part in parts]
+    items: list[Item] = [run_item(run), *stages, *devices]
+    items += [round_item(each) for each in run.rounds.all()]
+    for part, device in zip(parts, devices, strict=True):
+        part.name = device["name"]  # type: ignore[attr-defined]
+    open_tab = request.GET.get("tab")
+    context = {
+        "run": run,
+        "can_change": _may_change(run, request.user),
+        "can_start": run.state == RunState.CREATED,
+        "can_stop": run.state in RunState.active() and run.state != RunState.STOPPING,
+        "tabs": [{**tab, "template": f"runs/tabs/{tab['name']}.html"} for tab in TABS],
+        "open_tab": open_tab if any(tab["name"] == open_tab for tab in TABS) else TABS[0]["name"],
+        "items": items,
+        "stages": stages,
+        "stage_names": StageName.choices,
+        "parts": parts,
+        "rounds_done": run.round_index + 1,
+        "elapsed": run.ended_at - run.started_at if run.started_at and run.ended_at else None,
+        "model_count": run.models.count(),
+        "model_kinds": MODEL_KINDS,
+        **_configuration_context(run),
+    }
+    return render(request, "runs/run_detail.html", context)
+
+
+@require_safe
+def run_commands(request: HttpRequest, run_id: int) -> HttpResponse:
+    """The fragment with the command of the aggregator and of each device; tokens are no part of them."""
+    run = run_for_user(request.user, run_id)
+    reporters = [(0, "Aggregator")]
+    reporters += [
+        (part.edge_id, device_item(part)["name"]) for part in run.run_devices.select_related("device")
+    ]
+    return render(
+        request,
+        "runs/tabs/_commands.html",
+        {"commands": [_command(run, edge_id, label) for edge_id, label in reporters]},
+    )
+
+
+@require_POST
+def run_start(request: HttpRequest, run_id: int) -> HttpResponse:
+    run = run_for_change(request.user, run_id)
+    try:
+        lifecycle.run_start(run=run, user=request.user)
+    except lifecycle.RunRefused as refusal:
+        return _answer(request, run, str(refusal))
+    return _answer(request, run)
+
+
+@require_POST
+def run_stop(request: HttpRequest, run_id: int) -> HttpResponse:
+    run = run_for_change(request.user, run_id)
+    user = cast(AbstractBaseUser, request.user)
+    try:
+        lifecycle.run_stop(run=run, user=user, reason=f"Stopped by {user.get_username()}.")
+    except lifecycle.RunRefused as refusal:
+        return _answer(request, run, str(refusal))
+    return _answer(request, run)
+
+
+@require_POST
+def stage_retry(request: HttpRequest, run_id: int, name: str) -> HttpResponse:
+    run = run_for_change(request.user, run_id)
+    stage = get_object_or_404(run.stages, name=name)
+    try:
+        lifecycle.stage_retry(stage=stage, user=request.user)
+    except lifecycle.RunRefused as refusal:
+        return _answer(request, run, str(refusal))
+    return _answer(request, run)
+
+
+@require_POST
+def run_rename(request: HttpRequest, run_id: int) -> HttpResponse:
+    run = run_for_change(request.user, run_id)
+    name = " ".join(request.POST.get("name", "").split())
+    if not name or len(name) > NAME_MAX_LENGTH:
+        return _answer(request, run, f"A run's name has 1 to {NAME_MAX_LENGTH} characters.")
+    with transaction.atomic():
+        run = Run.objects.select_for_update().get(pk=run.pk)
+        run.name = name
+        run.save(update_fields=["name"])
+        frame_record(run.pk, [run_item(run)])
+    return _answer(request, run)
+
+
+def _may_change(run: Run, user: Any) -> bool:
+    return run.project.role_of(user) in (Role.OWNER, Role.MEMBER)
+
+
+def _answer(request: HttpRequest, run: Run, refusal: str = "") -> HttpResponse:
+    """Answer a button: the page's script gets a status and the sentence, a plain form the page with a message."""
+    if request.accepts("text/html"):
+        if refusal:
+            messages.error(request, refusal)
+        return redirect(run)
+    return JsonResponse({"error": refusal}, status=409) if refusal else HttpResponse(status=204)
+
+
+def _command(run: Run, edge_id: int, label: str) -> dict[str, str]:
+    try:
+        entry = lifecycle.run_render(run, edge_id)
+    except ExpressionError as error:
+        return {"label": label, "error": str(error)}
+    return {"label": label, "text": shlex.join(["python", entry.file, *entry.arguments])}
+
+
+def _configuration_context(run: Run) -> dict[str, Any]:
+    """What the Configuration tab shows of the run's frozen copy."""
+    copy = run.configuration_copy
+    overridden = set(copy.get("overrides", []))
+    sections = [("model_config", "Model"), ("hyperparameters_config", "Hyper-parameters")]
+    return {
+        "configuration": copy,
+        "packages": [run.server_package, run.client_package],
+        "limits": [{"name": name, **run.limits[name]} for name in ("server", "client") if run.limits.get(name)],
+        "sections": [
+            {
+                "title": title,
+                "rows": [
+                    {
+                        "name": row["name"],
+                        "type": row["type"],
+                        "text": _value_text(row["value"]),
+                        "overridden": f"{section}.{row['name']}" in overridden,
+                    }
+                    for row in copy.get(section, [])
+                ],
+            }
+            for section, title in sections
+        ],
+    }
+
+
+def _value_text(value: Any) -> str:
+    """Write a value as YAML would: ``true``, ``null``, ``[1, 2]``; text without quotes."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{', '.join(_value_text(each) for each in value)}]"
+    return str(value)
+
+
+urlpatterns = [
+    path("runs/<int:run_id>/", run_detail, name="run_detail"),
+    path("runs/<int:run_id>/commands/", run_commands, name="run_commands"),
+    path("runs/<int:run_id>/rename/", run_rename, name="run_rename"),
+    path("runs/<int:run_id>/start/", run_start, name="run_start"),
+    path("runs/<int:run_id>/stop/", run_stop, name="run_stop"),
+    path("runs/<int:run_id>/stages/<str:name>/retry/", stage_retry, name="stage_retry"),
+]

@@ -1,0 +1,56 @@
+// Where log lines come from: the server for what was, the store for what comes.
+import { printable } from "./format.js";
+
+const LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"];
+
+/** Whether a live line belongs to what a view shows; the server answers by the same rules. */
+export function matches(line, { reporter = "", level = "", text = "" }) {
+  if (reporter && line.reporter !== reporter) return false;
+  if (level && LEVELS.indexOf(line.level) < LEVELS.indexOf(level)) return false;
+  return !text || line.text.toLowerCase().includes(text.toLowerCase());
+}
+
+/** Log lines of the run: `{id, reporter, time, stream, level, text}`, `text` without control characters. */
+export class LogSource {
+  constructor(url, store) {
+    this.url = url;
+    this.views = new Set();
+    store.on("log", (lines) => this.#publish(lines.map(({ line, ...rest }) => ({ ...rest, text: printable(line) }))));
+    store.on("all", () => this.views.forEach((view) => view.reload()));
+  }
+
+  /** Send the view every new line from now on. */
+  follow(view) {
+    this.views.add(view);
+  }
+
+  /**
+   * Ask the server for the last lines that match.
+   *
+   * @returns {Promise<{lines: object[], more: boolean}>}
+   */
+  async fetch({ reporter = "", level = "", text = "", before = "" }, signal) {
+    const url = new URL(this.url, window.location.href);
+    for (const [key, value] of Object.entries({ reporter, level, q: text, before })) {
+      if (value) url.searchParams.set(key, value);
+    }
+    const response = await fetch(url, { signal, headers: { Accept: "application/json" } });
+    if (!response.ok) throw new Error(`the server answered ${response.status}`);
+    const { lines, more } = await response.json();
+    return {
+      more,
+      lines: lines.map(([id, from, time, stream, lineLevel, line]) => ({
+        id,
+        reporter: from,
+        time,
+        stream,
+        level: lineLevel,
+        text: printable(line),
+      })),
+    };
+  }
+
+  #publish(lines) {
+    this.views.forEach((view) => view.arrived(lines));
+  }
+}

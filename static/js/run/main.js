@@ -1,0 +1,54 @@
+// The page of a run: one websocket feeds one store, and each part of the page follows the store.
+import { actionsStart } from "./actions.js";
+import { chartsStart } from "./charts.js";
+import { chartViewStart } from "./chart_view.js";
+import { devicesStart } from "./devices.js";
+import { headerStart, indicatorStart } from "./header.js";
+import { LogSource } from "./log_source.js";
+import { logsStart } from "./logs.js";
+import { modelsStart } from "./models.js";
+import { numbersStart } from "./numbers.js";
+import { follow } from "./socket.js";
+import { stagesStart } from "./stages.js";
+import { Store } from "./store.js";
+import { tabsStart } from "./tabs.js";
+import { topologyStart } from "./topology.js";
+
+const root = document.getElementById("run");
+const store = new Store();
+store.apply(JSON.parse(document.getElementById("run-items").textContent));
+
+const source = new LogSource(root.dataset.linesUrl, store);
+const logs = logsStart(root.querySelector("[data-logs]"), store, source);
+const tabs = tabsStart(root, (name) => name === "logs" && logs.opened(), "tab");
+
+function openLog(reporter) {
+  logs.open(reporter);
+  tabs.open("logs");
+}
+
+headerStart(store);
+numbersStart(root, store);
+devicesStart(root, store);
+stagesStart(root, store, source);
+modelsStart(root.querySelector("[data-models]"), store);
+topologyStart(root.querySelector("[data-topology]"), store, (edgeId) => openLog(edgeId === 0 ? "server" : `edge:${edgeId}`));
+for (const kind of ["metric", "system"]) {
+  const tab = root.querySelector(`[data-charts="${kind}"]`).closest("[role=tabpanel]");
+  const view = chartViewStart(tab, kind, store, () => charts.redraw());
+  const charts = chartsStart(tab, kind, store, view);
+}
+actionsStart();
+root.addEventListener("click", (event) => {
+  const link = event.target.closest("[data-open-log]");
+  if (!link || event.metaKey || event.ctrlKey || event.shiftKey) return;
+  event.preventDefault();
+  openLog(link.dataset.openLog);
+});
+
+const showSocket = indicatorStart(store);
+follow(root.dataset.socket, {
+  snapshot: (snapshot) => store.restore(snapshot),
+  items: (items) => store.apply(items),
+  state: showSocket,
+});
