@@ -29,6 +29,11 @@ demo: .venv/requirements.stamp ## set everything up, start a run on four local d
 	@deploy/local/install-debian.sh mosquitto=mosquitto redis-server=redis-server
 	@exec $(PYTHON) -m deploy.local.demo $(if $(filter-out 0 false,$(ONCE)),--once)
 
+.PHONY: base-image
+base-image: ## make a base image for packages on a machine that can pull none
+	@deploy/local/install-debian.sh debootstrap=debootstrap dockerd=docker.io
+	@deploy/base-image/make.sh $(TAG)
+
 .PHONY: serve
 serve: .venv/requirements.stamp ## run the platform on this machine, with data in var/
 	@deploy/local/install-debian.sh mosquitto=mosquitto redis-server=redis-server
@@ -47,7 +52,7 @@ lint: .venv/requirements-dev.stamp ## style, types, templates, import directions
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@git ls-files 'templates/*.html' 'templates/**/*.html' | xargs .venv/bin/djade --target-version 5.2 --check
-	@.venv/bin/lint-imports --no-cache
+	@PYTHONPATH=edge:build-mlops-package .venv/bin/lint-imports --no-cache
 	@$(PYTHON) -m mypy
 	@$(PYTHON) manage.py makemigrations --check --dry-run
 	@ROUNDTABLE_URL=https://roundtable.example $(PYTHON) manage.py check --deploy --fail-level WARNING

@@ -8,7 +8,7 @@ set -euo pipefail
 
 tag="${1:-roundtable-base:local}"
 here=$(cd "$(dirname "$0")" && pwd)
-requirements="$here/../../build-mlops-package/requirements.txt"
+requirements="$here/../../build-mlops-package/mlops-core/fedml-server/package/requirements.txt"
 cache="${ROUNDTABLE_VAR:-$here/../../var}/base-image"
 suite=bookworm
 export PATH="$PATH:/usr/sbin:/sbin"

@@ -146,6 +146,7 @@ def configuration_prepare(user: User, project: Project) -> Configuration:
     """Return the demo's configuration, made of the two packages as they are built now."""
     from django.core.files import File
 
+    from configurations.draft import ConfigurationDraft
     from configurations.models import Configuration, PackageKind
     from configurations.services import configuration_create, package_store
 
@@ -161,8 +162,7 @@ def configuration_prepare(user: User, project: Project) -> Configuration:
         return existing
     taken = Configuration.objects.filter(owner=user, name__startswith=CONFIGURATION_NAME).count()
     manifest = packages[PackageKind.SERVER].manifest
-    return configuration_create(
-        owner=user,
+    draft = ConfigurationDraft(
         project=project,
         name=CONFIGURATION_NAME if not taken else f"{CONFIGURATION_NAME} ({taken + 1})",
         server_package=packages[PackageKind.SERVER],
@@ -170,12 +170,13 @@ def configuration_prepare(user: User, project: Project) -> Configuration:
         model_config=manifest["model_config"],
         hyperparameters_config=manifest["hyperparameters_config"],
     )
+    return configuration_create(draft, owner=user)
 
 
 def project_prepare(user: User) -> Project:
     """Return the demo's project, made at the first call."""
-    from runs.lifecycle import project_create
     from runs.models import Project
+    from runs.projects import project_create
 
     existing = Project.objects.filter(created_by=user, name=PROJECT_NAME).first()
     return existing or project_create(user=user, name=PROJECT_NAME, description="Four local devices, one shared model.")
@@ -270,12 +271,12 @@ def demo(stack: LocalStack, *, once: bool) -> int:
 
 
 def aggregators_stop() -> None:
-    """End aggregators of the process backend that still run: they outlive their worker on purpose."""
+    """End aggregators that still run: they outlive the worker that launched them on purpose."""
     from runs.pipeline.backends import BACKENDS
 
-    backend = BACKENDS["process"]
-    for handle in backend.aggregators_find():
-        backend.stop_aggregator(handle)
+    for backend in BACKENDS.values():
+        for found in backend.aggregators_find():
+            backend.stop_aggregator(found.handle)
 
 
 def main() -> int:
