@@ -19,7 +19,7 @@ OVERRIDE_PREFIX = "set:"
 LIMIT_LABELS = {"memory_mb": "Memory (MB)", "cpus": "CPUs", "pids": "Processes"}
 
 
-class ProjectForm(forms.ModelForm[Project]):
+class ProjectForm(forms.ModelForm):  # type: ignore[type-arg]
     """Name and description of a project."""
 
     class Meta:
