@@ -10,5 +10,6 @@ app = Celery("roundtable")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["runs.pipeline"])
 app.conf.beat_schedule = {
-    "reap": {"task": "runs.pipeline.tasks.reap", "schedule": 5.0},
+    "reap": {"task": "runs.pipeline.tasks.reap", "schedule": 5.0, "options": {"expires": 5.0}},
+    "sweep": {"task": "runs.pipeline.tasks.sweep", "schedule": 60.0, "options": {"expires": 60.0}},
 }

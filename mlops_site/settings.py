@@ -182,6 +182,8 @@ ENROLMENT_CODE_SECONDS = env.int("ROUNDTABLE_ENROLMENT_CODE_SECONDS", default=36
 TELEMETRY_GRACE_SECONDS = env.int("ROUNDTABLE_TELEMETRY_GRACE_SECONDS", default=120)
 STAGE_TIMEOUT_SECONDS = env.int("ROUNDTABLE_STAGE_TIMEOUT_SECONDS", default=3600)
 STAGE_HEARTBEAT_SECONDS = env.int("ROUNDTABLE_STAGE_HEARTBEAT_SECONDS", default=30)
+RUN_STOP_SECONDS = env.int("ROUNDTABLE_RUN_STOP_SECONDS", default=60)  # then a stopped run is over, answered or not
+RUN_FINISH_SECONDS = env.int("ROUNDTABLE_RUN_FINISH_SECONDS", default=20)  # what clients get once the aggregator is done
 
 # --- Pipeline -------------------------------------------------------------------------------------------------------
 BACKEND = env.str("ROUNDTABLE_BACKEND", default="process")

@@ -113,6 +113,8 @@ class Run(models.Model):
         max_length=32, blank=True, help_text="random, new at each start and retry: run tokens and commands are made of it"
     )
 
+    stop_sent_at = models.DateTimeField(null=True, help_text="when what works for the run was last told to stop")
+    cleaned_at = models.DateTimeField(null=True, help_text="when what an ended run leaves behind was removed")
     frame_number = models.BigIntegerField(default=0, help_text="last live frame of this run; see runs.live.broadcast")
 
     objects = RunQuerySet.as_manager()

@@ -3,27 +3,221 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from django.utils import timezone
+
+from devices.presence import devices_notify
+from runs.lifecycle.effects import DEVICES_DISPATCH, INSTANCES_STOP, task_send
+from runs.lifecycle.ending import OFFLINE_STOPPING, WORKING_STATES, run_fail, run_settle
+from runs.lifecycle.turn import RunTurn, moment, run_notice_send, run_turn, sentence
+from runs.live.payloads import round_item
+from runs.models import Round, Run, RunDevice
+from runs.states import InstanceStatus, RunState
 
 if TYPE_CHECKING:
     from runs.telemetry.payloads import RoundPayload, StatusPayload
 
+OFFLINE_PREFIX = "offline"
+# How long after its dispatch a device may say that it does not have the run: the command may still be on its way.
+COMMAND_SECONDS = 30.0
+LOST_REASON = "The device came back without this run's client; its agent was set up anew or its files were lost."
+
 
 def device_status_apply(run_id: int, edge_id: int, payload: StatusPayload) -> bool:
-    raise NotImplementedError
+    """Apply what a device's agent says of its client in a run.
+
+    A client that fails does not fail the run: the aggregator decides whether it goes on with the others. Reports go
+    forward only, so that a repeated or a late one changes nothing.
+
+    Returns:
+        Whether something changed. False also for a run or a part that is not there, and for a report of an earlier
+        attempt.
+    """
+    status = InstanceStatus(payload.status)
+    try:
+        with run_turn(run_id) as turn:
+            part = next(iter(turn.parts(edge_id=edge_id)), None)
+            if part is None or not part.token_hash:
+                return False
+            told_to_stop = part.status == InstanceStatus.STOPPING or part.status in InstanceStatus.ended()
+            if told_to_stop and status not in InstanceStatus.ended() and status != InstanceStatus.STOPPING:
+                # It was told before it began, or it was taken for lost: it has to be told again.
+                task_send(INSTANCES_STOP, run_id=run_id, edge_ids=[edge_id])
+            if not _part_apply(turn, part, status, payload):
+                return False
+            if status in InstanceStatus.ended():
+                devices_notify([edge_id])
+                run_settle(turn)
+            return True
+    except Run.DoesNotExist:
+        return False
+
+
+def _part_apply(turn: RunTurn, part: RunDevice, status: InstanceStatus, payload: StatusPayload) -> bool:
+    now = timezone.now()
+    phase = "" if status in InstanceStatus.ended() else payload.phase[:20]
+    reason = sentence(payload.reason)
+    first = part.first_report_at or now
+    if part.status != status:
+        return turn.move_device(
+            part,
+            status,
+            reason,
+            phase=phase,
+            progress=payload.progress,
+            exit_code=payload.exit_code,
+            first_report_at=first,
+        )
+    if status in InstanceStatus.ended():
+        return False
+    if status == InstanceStatus.STOPPING and not reason:
+        reason = part.reason
+    if (part.phase, part.progress, part.reason) == (phase, payload.progress, reason):
+        return False
+    turn.write(part, phase=phase, progress=payload.progress, reason=reason, first_report_at=first)
+    return True
 
 
 def aggregator_status_apply(run_id: int, payload: StatusPayload) -> bool:
-    raise NotImplementedError
+    """Apply what the aggregator's launcher says of it.
+
+    FINISHED finishes the run once its clients have ended; FAILED and KILLED fail it, unless it is being stopped.
+
+    Returns:
+        Whether something changed.
+    """
+    try:
+        with run_turn(run_id) as turn:
+            if not turn.run.aggregator_token_hash:
+                return False
+            return aggregator_apply(turn, InstanceStatus(payload.status), payload.reason)
+    except Run.DoesNotExist:
+        return False
+
+
+def aggregator_apply(turn: RunTurn, status: InstanceStatus, reason: str) -> bool:
+    """Do what ``aggregator_status_apply`` does within a turn that is open already."""
+    if turn.run.aggregator_status == status or not turn.move_aggregator(status, reason):
+        return False
+    if status not in InstanceStatus.ended():
+        return True
+    task_send(INSTANCES_STOP, run_id=turn.run.pk)  # its credential ends with it
+    if status != InstanceStatus.FINISHED and turn.run.state in WORKING_STATES:
+        run_fail(turn, f"The aggregator did not finish. {reason}".strip())
+    run_settle(turn)
+    return True
 
 
 def round_apply(run_id: int, payload: RoundPayload) -> bool:
-    raise NotImplementedError
+    """Store a round that the aggregator reports as finished; -1 only tells how many there will be.
+
+    Returns:
+        Whether something changed: a round that is known already changes nothing.
+    """
+    try:
+        with run_turn(run_id) as turn:
+            run = turn.run
+            if run.state not in RunState.active():
+                return False
+            if payload.round_index < 0:
+                if run.total_rounds == payload.total_rounds:
+                    return False
+                turn.write(run, total_rounds=payload.total_rounds)
+                return True
+            round_, created = Round.objects.get_or_create(
+                run=run,
+                round_index=payload.round_index,
+                defaults={"total_rounds": payload.total_rounds, "running_time": payload.running_time},
+            )
+            if not created:
+                return False
+            turn.add(round_item(round_))
+            if payload.round_index > run.round_index:
+                turn.write(
+                    run,
+                    round_index=payload.round_index,
+                    total_rounds=payload.total_rounds,
+                    running_time=payload.running_time,
+                )
+                run_notice_send(run)
+            return True
+    except Run.DoesNotExist:
+        return False
 
 
 def device_presence_changed(edge_id: int) -> None:
-    raise NotImplementedError
+    """Show in every run of a device that it went offline or came back. The run goes on without it.
+
+    To be called after the device's presence was stored.
+    """
+    for run_id in _open_parts(edge_id):
+        with run_turn(run_id) as turn:
+            part = next(iter(turn.parts(edge_id=edge_id)), None)
+            if part is None or part.status in InstanceStatus.ended():
+                continue
+            online = part.device is not None and part.device.online
+            stopping = part.status == InstanceStatus.STOPPING
+            reason = part.reason
+            if online:
+                if reason.startswith(OFFLINE_PREFIX):
+                    reason = "It was told to stop." if stopping else ""
+            elif stopping:
+                reason = OFFLINE_STOPPING
+            elif part.device is not None:
+                reason = f"{OFFLINE_PREFIX} since {moment(part.device.online_since)}"
+            turn.write(part, reason=reason)
+            run_settle(turn)
 
 
 def device_runs_reconcile(edge_id: int, run_ids: Collection[int]) -> None:
-    raise NotImplementedError
+    """Compare the runs that an agent says it holds with those that it should hold.
+
+    - It holds a run that is being stopped or has ended: it is told to stop again.
+    - It does not hold one that it should: the command is sent again where it was never answered; otherwise the client
+      was lost with the agent's files, and has failed (or, where it was to be stopped, has stopped).
+
+    To be called for each presence message of a device that is online.
+
+    Args:
+        edge_id: the device.
+        run_ids: ``runs`` of the presence message.
+    """
+    held = set(run_ids)
+    parts = RunDevice.objects.filter(edge_id=edge_id)
+    for part in parts.filter(run_id__in=held).select_related("run"):
+        ended = part.status in InstanceStatus.ended() or part.status == InstanceStatus.STOPPING
+        if ended or part.run.state not in WORKING_STATES:
+            task_send(INSTANCES_STOP, run_id=part.run_id, edge_ids=[edge_id])
+    unheld = parts.exclude(run_id__in=held).exclude(status__in=InstanceStatus.ended()).exclude(token_hash="")
+    for run_id in unheld.values_list("run_id", flat=True):
+        _part_missing(run_id, edge_id)
+
+
+def _part_missing(run_id: int, edge_id: int) -> None:
+    """Deal with a part that its device does not know of."""
+    now = timezone.now()
+    with run_turn(run_id) as turn:
+        part = next(iter(turn.parts(edge_id=edge_id)), None)
+        if part is None or part.status in InstanceStatus.ended():
+            return
+        long_ago = now - timedelta(seconds=COMMAND_SECONDS)
+        if part.command_sent_at is None or part.command_sent_at > long_ago or part.since > long_ago:
+            return
+        if part.status == InstanceStatus.DISPATCHED and turn.run.state in WORKING_STATES:
+            turn.write(part, command_sent_at=now, reason="The command was sent again: the device did not have it.")
+            task_send(DEVICES_DISPATCH, run_id=run_id, edge_ids=[edge_id])
+            return
+        if part.status == InstanceStatus.STOPPING:
+            turn.move_device(part, InstanceStatus.KILLED, "The device has no client of this run any more.", phase="")
+        else:
+            turn.move_device(part, InstanceStatus.FAILED, LOST_REASON, phase="")
+        devices_notify([edge_id])
+        run_settle(turn)
+
+
+def _open_parts(edge_id: int) -> list[int]:
+    """Return the runs in which the device's part has begun and not ended."""
+    parts = RunDevice.objects.filter(edge_id=edge_id).exclude(status__in=InstanceStatus.ended())
+    return list(parts.exclude(run__state=RunState.CREATED).values_list("run_id", flat=True))
