@@ -181,9 +181,21 @@ def platform_client_id(name: str) -> str:
     return f"{name}-{secret}"
 
 
-def client_new(client_id: str) -> Client:
-    """Return an MQTT 5 client with the platform's credential and the TLS settings, not connected yet."""
-    client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5)
+def client_new(client_id: str, *, reconnect: bool = True, manual_ack: bool = False) -> Client:
+    """Return an MQTT 5 client with the platform's credential and the TLS settings, not connected yet.
+
+    Args:
+        client_id: see ``platform_client_id`` for clients that keep a session.
+        reconnect: connect again whenever the connection is lost.
+        manual_ack: the caller acknowledges what it receives.
+    """
+    client = Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=client_id,
+        protocol=MQTTProtocolVersion.MQTTv5,
+        reconnect_on_failure=reconnect,
+        manual_ack=manual_ack,
+    )
     client.username_pw_set(settings.MQTT_USER, settings.MQTT_PASSWORD)
     if settings.MQTT_TLS:
         client.tls_set(ca_certs=settings.MQTT_CA or None)
@@ -230,7 +242,7 @@ class _Connection:
     """One short connection to the broker. paho's network thread hands what arrives to the caller over queues."""
 
     def __init__(self) -> None:
-        self._client = client_new(f"platform-{secrets.token_hex(10)}")
+        self._client = client_new(f"platform-{secrets.token_hex(10)}", reconnect=False)
         # None in any of them: the connection was lost.
         self._connected: queue.SimpleQueue[ReasonCode | None] = queue.SimpleQueue()
         self._subscribed: queue.SimpleQueue[ReasonCode | None] = queue.SimpleQueue()

@@ -142,7 +142,6 @@ def broker_config_write(
         lines += [
             f"certfile {tls.certificate.resolve()}",
             f"keyfile {tls.key.resolve()}",
-            "tls_version tlsv1.2",
         ]
     if loopback_port is not None:
         lines += ["", f"listener {loopback_port} 127.0.0.1"]
