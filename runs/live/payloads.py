@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 
 from runs.models import Event, Round, Run, RunDevice, Series, Stage, StoredModel, ValueFlag
 from runs.states import InstanceStatus, RunState, StageState
@@ -240,7 +240,7 @@ def model_item(model: StoredModel) -> ModelItem:
         "size": model.size,
         "metrics": model.metrics,
         "created_at": model.created_at.timestamp(),
-        "url": _model_url(model) if model.storage_name else None,
+        "url": reverse("model_download", args=[model.run_id, model.pk]) if model.storage_name else None,
     }
 
 
@@ -290,10 +290,3 @@ def log_items(lines: Iterable[tuple[str, LogRow]]) -> list[LogItem]:
 
 def _seconds(moment: datetime | None) -> float | None:
     return moment.timestamp() if moment else None
-
-
-def _model_url(model: StoredModel) -> str | None:
-    try:
-        return reverse("model_download", args=[model.run_id, model.pk])
-    except NoReverseMatch:
-        return None
