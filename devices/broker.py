@@ -282,9 +282,12 @@ class _Connection:
         """
         self._client.subscribe(ANSWER_TOPIC, qos=1)
         self._wait(self._subscribed, "to the subscription")
-        self._client.publish(CONTROL_TOPIC, orjson.dumps({"commands": commands}), qos=1)
+        # Every platform process that waits for an answer hears those to the others too.
+        mark = secrets.token_hex(8)
+        marked = [command | {"correlationData": mark} for command in commands]
+        self._client.publish(CONTROL_TOPIC, orjson.dumps({"commands": marked}), qos=1)
         self._check_published()
-        answers = orjson.loads(self._wait(self._answers, "to a change of credentials"))["responses"]
+        answers = self._answers_marked(mark)
         forgiven = []
         for position, (command, answer) in enumerate(zip(commands, answers, strict=True)):
             error = answer.get("error")
@@ -294,6 +297,14 @@ class _Connection:
                 raise BrokerRefused(f"The MQTT broker refused {command['command']}: {error}.")
             forgiven.append(position)
         return forgiven
+
+    def _answers_marked(self, mark: str) -> list[dict[str, Any]]:
+        while True:
+            answers: list[dict[str, Any]] = orjson.loads(self._wait(self._answers, "to a change of credentials"))[
+                "responses"
+            ]
+            if answers and answers[0].get("correlationData") == mark:
+                return answers
 
     def publish(self, messages: Sequence[tuple[str, bytes]], retain: bool = False) -> None:
         """Publish (topic, payload) pairs and wait until the broker has acknowledged each."""

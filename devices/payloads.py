@@ -6,6 +6,7 @@ reason not to bind the machine. Numbers out of range and wrong types are errors.
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from typing import Annotated, Any, Literal
 
@@ -29,18 +30,20 @@ def _cut(length: int) -> BeforeValidator:
     return BeforeValidator(cut)
 
 
-def _without_controls(value: Any, left: list[int] | None = None) -> Any:
-    """Clean every text of a JSON value, which databases would otherwise refuse (NUL), and bound its size."""
+def _storable(value: Any, left: list[int] | None = None) -> Any:
+    """Make a JSON value such that databases take it (no NUL in texts, no NaN), and bound its size."""
     left = left if left is not None else [CHECK_MAX_VALUES]
     left[0] -= 1
     if left[0] < 0:
         raise ValueError(f"has more than {CHECK_MAX_VALUES} values")
     if isinstance(value, str):
         return text_clean(value)[:2000]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, list):
-        return [_without_controls(item, left) for item in value]
+        return [_storable(item, left) for item in value]
     if isinstance(value, dict):
-        return {text_clean(str(key))[:200]: _without_controls(item, left) for key, item in value.items()}
+        return {text_clean(str(key))[:200]: _storable(item, left) for key, item in value.items()}
     return value
 
 
@@ -81,7 +84,7 @@ class PresencePayload(HostPayload):
     boot: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:-]+$")
     time: float | None = Field(default=None, allow_inf_nan=False)
     runs: list[int] = Field(default_factory=list, max_length=1000)
-    check: Annotated[dict[str, JsonValue] | None, BeforeValidator(_without_controls)] = None
+    check: Annotated[dict[str, JsonValue] | None, BeforeValidator(_storable)] = None
 
 
 class EnrolmentPayload(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -321,3 +322,16 @@ def test_the_platform_shares_subscriptions_among_its_workers(logins: dict[str, L
         one.publish("end")
         heard = [worker.topics_until("end") for worker in (one, other)]
     assert sum(len(topics) for topics in heard) == 10
+
+
+def test_changes_at_the_same_time_do_not_mix_up_their_answers(broker: MosquittoServer) -> None:
+    edge_ids = range(40, 48)
+    for edge_id in edge_ids[::2]:
+        device_credentials_create(edge_id)  # half of them are new, half are renewed: the answers differ
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(device_credentials_create, edge_ids))
+    for credentials in made:
+        with Mqtt(credentials.agent_user, credentials.agent_password):
+            pass
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(device_credentials_revoke, edge_ids))
