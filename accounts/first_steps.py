@@ -30,7 +30,7 @@ def first_steps(user: Any) -> list[Step]:
             title="Bind a device",
             text="One command on the machine that will train connects it to your account.",
             action="Bind a device",
-            url=reverse("device_list"),
+            url=reverse("device_bind"),
             done=Device.objects.bound().visible_to(user).exists(),
         ),
         Step(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from devices.models import Device
-from runs.models import RunDevice
+from devices.services import device_activities
 from runs.states import DeviceState
 
 
@@ -24,26 +24,10 @@ class DeviceNow:
 
 
 def devices_now(devices: Iterable[Device]) -> list[DeviceNow]:
-    """Look up what ``devices`` do, in one query for all of them.
-
-    A device that is away is shown as offline even where a run holds it: that is what a person has to see to.
-    """
+    """Look up what ``devices`` do, in one query for all of them."""
     devices = list(devices)
-    held = {
-        part.edge_id: part.since
-        for part in RunDevice.objects.filter(holds_device=True, edge_id__in=[device.pk for device in devices])
-    }
-    return [_device_now(device, held.get(device.pk)) for device in devices]
-
-
-def _device_now(device: Device, busy_since: datetime | None) -> DeviceNow:
-    if device.unbound_at is not None:
-        return DeviceNow(device, DeviceState.UNBOUND, device.unbound_at)
-    if not device.online:
-        return DeviceNow(device, DeviceState.OFFLINE, device.online_since)
-    if busy_since is not None:
-        return DeviceNow(device, DeviceState.BUSY, busy_since)
-    return DeviceNow(device, DeviceState.IDLE, device.online_since)
+    activities = device_activities(devices)
+    return [DeviceNow(device, activities[device.pk].state, activities[device.pk].since) for device in devices]
 
 
 def state_counts(devices: Iterable[DeviceNow]) -> dict[str, int]:
