@@ -225,7 +225,7 @@ def read_without_yaml(text: str, path: Path, bootstrap: Path) -> dict[str, Any]:
     """Reads fedml.yaml as the bootstrap does on a device without PyYAML."""
     module = load_module(bootstrap)
     try:
-        config: dict[str, Any] = module.read_plain_yaml(text, str(path))
+        config: dict[str, Any] = module.read_plain_yaml(text, str(path), ["entry_config"])
     except module.BootstrapError as error:
         raise BuildError(str(error)) from error
     return config

@@ -2,7 +2,7 @@
 
 import os
 
-# One thread per process: these models are small, several instances share a machine, and the order in which a
-# matrix product sums must not depend on the number of processors. Takes effect because it precedes NumPy's import.
+# One thread for matrix products: these models are small, several instances share a machine, and the order of sums must
+# not depend on the number of processors. Takes effect because it precedes the import of NumPy.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
+    os.environ[_name] = "1"

@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--partition_alpha", type=_number(1e-6), default=0.5, help="concentration of the Dirichlet split")
     data.add_argument("--client_num_in_total", type=_integer(0), default=0, help="devices that are expected to train")
     data.add_argument(
-        "--data_silo_num_in_total", type=_integer(0), default=0, help="parts of the data; 0: one a client"
+        "--data_silo_num_in_total", type=_integer(0), default=0, help="parts of the data; at least one a client"
     )
 
     training = parser.add_argument_group("training")

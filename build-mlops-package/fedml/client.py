@@ -75,18 +75,19 @@ def run_client(settings: Settings, environment: roundtable.Environment) -> None:
     will = Will(f"{topic}/up", Lost(instance), settings.lost_timeout)
     link = ControlLink(environment, f"{topic}/down", will)
     conversation = _Conversation(link, f"{topic}/up", instance)
+    unsaid = True  # whether the aggregator must hear of our end from the broker
     try:
         data = load_client_data(settings, environment)
         reason = _converse(settings, environment, conversation, data)
-        link.send_surely(conversation.topic, Done(instance), GOODBYE_SECONDS)
+        unsaid = not link.send_surely(conversation.topic, Done(instance), GOODBYE_SECONDS)
         logger.info("the run ended early: %s" if reason else "the run is finished%s", reason)
     except ServerSilent:
         raise
     except Exception as error:
-        link.send_surely(conversation.topic, Failed(instance, str(error)), GOODBYE_SECONDS)
+        unsaid = not link.send_surely(conversation.topic, Failed(instance, str(error)), GOODBYE_SECONDS)
         raise
     finally:
-        link.close()
+        link.close(speak_will=unsaid)
 
 
 def _converse(

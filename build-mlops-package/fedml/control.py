@@ -12,12 +12,14 @@ import roundtable
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from fedml.messages import PAYLOAD_LIMIT, DownMessage, UpMessage, encode
 
 logger = logging.getLogger(__name__)
 
 INBOX_LIMIT = 10_000
+RETRY_SECONDS = 5.0  # after the broker refused to deliver
 SESSION_SECONDS = 600  # how long the broker keeps what it could not deliver
 
 
@@ -42,6 +44,7 @@ class ControlLink:
         self.connections = 0
         self._subscription = subscription
         self._ready = False
+        self._refused_at = 0.0
         self._inbox: queue.Queue[tuple[str, bytes]] = queue.Queue(INBOX_LIMIT)
         self._last_refusal = ""
         self._client = roundtable.new_mqtt_client(environment, "fl")
@@ -78,14 +81,20 @@ class ControlLink:
 
     def receive(self, timeout: float) -> tuple[str, bytes] | None:
         """The next (topic, payload), or None after `timeout` seconds."""
+        if self._refused_at and time.monotonic() - self._refused_at > RETRY_SECONDS and self._client.is_connected():
+            self._refused_at = 0.0
+            self._client.subscribe(self._subscription, qos=1)
         try:
             return self._inbox.get(timeout=max(timeout, 0.001))
         except queue.Empty:
             return None
 
-    def close(self) -> None:
-        """Ends the connection and the broker's session; the will is not spoken."""
-        self._client.disconnect(properties=_properties(PacketTypes.DISCONNECT, SessionExpiryInterval=0))
+    def close(self, *, speak_will: bool = False) -> None:
+        """Ends the connection and the broker's session, or leaves it to the broker to speak the will in its time."""
+        if speak_will:
+            self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message"))
+        else:
+            self._client.disconnect(properties=_properties(PacketTypes.DISCONNECT, SessionExpiryInterval=0))
         self._client.loop_stop()
 
     def _on_connect(self, client: Client, userdata: Any, flags: Any, reason_code: Any, properties: Any) -> None:
@@ -97,6 +106,7 @@ class ControlLink:
     def _on_subscribe(self, client: Client, userdata: Any, mid: int, reason_codes: Any, properties: Any) -> None:
         if reason_codes[0].is_failure:
             self._refused(f"the broker refused to deliver {self._subscription}: {reason_codes[0]}")
+            self._refused_at = time.monotonic()
             return
         if self.connections:
             logger.info("connected to the broker again")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import roundtable
 
 from fedml.arguments import Settings
@@ -36,8 +37,8 @@ class ClientData:
 def load_client_data(settings: Settings, environment: roundtable.Environment) -> ClientData:
     """The samples of the client `settings.client_index`: its private data if that is used, else its part.
 
-    A private file's own test samples are the validation set; otherwise a tenth of the samples is held out.
-    Raises DataError.
+    With more silos than clients, client i of n has the parts i, i + n, i + 2n, ... A private file's own test samples
+    are the validation set; otherwise a tenth of the samples is held out. Raises DataError.
     """
     rng = stream(settings.random_seed, "validation", settings.client_index)
     if settings.is_using_local_data:
@@ -50,8 +51,9 @@ def load_client_data(settings: Settings, environment: roundtable.Environment) ->
         logger.info("private data %s: %d samples", path, len(split.train))
         return ClientData(split, classes)
     federated = _common_data(settings, environment)
-    part = federated.parts[settings.client_index - 1]
-    return ClientData(hold_out(part, VALIDATION_FRACTION, rng), federated.classes)
+    parts = federated.parts[settings.client_index - 1 :: settings.client_num]
+    own = Samples(np.concatenate([part.x for part in parts]), np.concatenate([part.y for part in parts]))
+    return ClientData(hold_out(own, VALIDATION_FRACTION, rng), federated.classes)
 
 
 def load_test_data(settings: Settings, environment: roundtable.Environment) -> Samples | None:

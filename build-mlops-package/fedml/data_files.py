@@ -53,7 +53,7 @@ def read_file(path: Path) -> FileData:
     """Reads a `.npz` or `.csv` file; which of them it is shows in its first bytes. Raises DataError."""
     try:
         data = _read_npz(path) if zipfile.is_zipfile(path) else _read_csv(path)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if data.test is not None and data.test.x.shape[1] != data.train.x.shape[1]:
         raise DataError(f"{path}: x_test has {data.test.x.shape[1]} features, x_train {data.train.x.shape[1]}")
@@ -108,7 +108,8 @@ def _samples(path: Path, x: NDArray[np.generic], y: NDArray[np.generic]) -> Samp
         raise DataError(f"{path}: x must be (samples, features) and y (samples,), not {x.shape} and {y.shape}")
     if x.dtype.kind not in "biuf" or y.dtype.kind not in "biuf":
         raise DataError(f"{path}: x and y must hold numbers")
-    features = x.reshape(len(x), -1).astype(np.float32)
+    with np.errstate(over="ignore"):  # what overflows is refused with the next lines
+        features = x.reshape(len(x), -1).astype(np.float32)
     if not np.isfinite(features).all():
         raise DataError(f"{path}: the features hold NaN or infinity (or numbers beyond float32)")
     labels = y.astype(np.float64)

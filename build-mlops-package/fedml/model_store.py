@@ -27,10 +27,10 @@ class ModelStore:
             self.environment, to_bytes(weights), round_index, kind, time_limit=self.time_limit
         )
 
-    def get(self, key: str, sha256: str) -> Weights:
-        """Fetches weights. Raises WeightsError when they are not what `sha256` names."""
+    def get(self, key: str, sha256: str, max_bytes: int = roundtable.ANSWER_LIMIT) -> Weights:
+        """Fetches weights of at most `max_bytes`. Raises WeightsError when they are not what `sha256` names."""
         path = f"/api/runs/{self.environment.run_id}/models/{urllib.parse.quote(key, safe='')}"
-        content = roundtable.request(self.environment, "GET", path, time_limit=self.time_limit)
+        content = roundtable.request(self.environment, "GET", path, time_limit=self.time_limit, max_bytes=max_bytes)
         if hashlib.sha256(content).hexdigest() != sha256:
             raise WeightsError(f"the object {key:.100} does not have the announced SHA-256")
         return from_bytes(content)

@@ -18,11 +18,12 @@ from fedml.models import MODELS, evaluate
 from fedml.randomness import stream
 from fedml.roster import Member, Roster
 from fedml.samples import Samples
-from fedml.weights import Weights, WeightsError, check_like
+from fedml.weights import HEADER_LIMIT, Weights, WeightsError, check_like, to_bytes
 
 logger = logging.getLogger(__name__)
 
 FINISH_SECONDS = 10.0  # to tell the clients that the run is over
+MOST_PARAMETERS = 100_000_000  # of a layer: what a client announces is not to exhaust the memory
 STOP_SECONDS = 3.0  # the same when the aggregator is being stopped
 
 
@@ -44,7 +45,6 @@ def run_server(settings: Settings, environment: roundtable.Environment) -> None:
 
     Raises RunFailed, DataError or PlatformError with a sentence for the log's last line.
     """
-    test = load_test_data(settings, environment)
     if settings.client_num_in_total not in (0, settings.client_num):
         logger.warning(
             "client_num_in_total is %d, but %d devices were selected: going on with these",
@@ -56,6 +56,7 @@ def run_server(settings: Settings, environment: roundtable.Environment) -> None:
     store = ModelStore(environment, settings.platform_timeout)
     reason, patience = "the aggregator was stopped", STOP_SECONDS
     try:
+        test = load_test_data(settings, environment)
         _wait_for_clients(roster, settings)
         weights = _initial_weights(roster, settings, test)
         stored = store.put(weights, "aggregated", -1)
@@ -131,8 +132,8 @@ def _initial_weights(roster: Roster, settings: Settings, test: Samples | None) -
     classes = max(online.classes for online in announced.values())
     if test is not None:
         classes = max(classes, int(test.y.max()) + 1)
-    if not (0 < first.features <= 10_000_000 and 0 < classes <= 10_000):
-        raise RunFailed(f"data of {first.features} features and {classes} classes cannot be modelled")
+    if not 0 < first.features * max(classes, settings.hidden_units) <= MOST_PARAMETERS:
+        raise RunFailed(f"a model of {first.features} features and {classes} classes is too large")
     rng = stream(settings.random_seed, "initial weights")
     return MODELS[settings.model].initial(rng, first.features, classes, settings.hidden_units)
 
@@ -207,7 +208,7 @@ def _fetch(store: ModelStore, result: Result, like: Weights) -> Contribution:
     """Fetches a client's weights. Raises WeightsError when they are not weights of this model."""
     if result.samples < 1:
         raise WeightsError("it announced no samples")
-    weights = store.get(result.key, result.sha256)
+    weights = store.get(result.key, result.sha256, max_bytes=len(to_bytes(like)) + HEADER_LIMIT)
     check_like(weights, like)
     return Contribution(weights, result.samples, result.metrics)
 
@@ -228,11 +229,14 @@ def _evaluate(
 
 def _finish(roster: Roster, reason: str, patience: float) -> None:
     """Tells every client to end and waits for those that are there to say that they do, at most `patience` seconds."""
-    for member in roster.members.values():
-        if member.online is not None:
-            roster.tell(member, Finish(reason))
     deadline = time.monotonic() + patience
-    while not all(member.done for member in roster.present()) and time.monotonic() < deadline:
+    order = Finish(reason)
+    while True:
+        for member in roster.members.values():
+            if member.online is not None and member.order != order:
+                roster.tell(member, order)
+        if all(member.done for member in roster.present()) or time.monotonic() >= deadline:
+            return
         roster.next(0.2)
 
 

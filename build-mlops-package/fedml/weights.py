@@ -61,11 +61,13 @@ def _read_array(data: bytes, entry: Mapping[str, object]) -> Array:
 
 
 def check_like(weights: Weights, expected: Weights) -> None:
-    """Raises WeightsError unless both have the same names and shapes, and every value is finite."""
+    """Raises WeightsError unless both have the same names, shapes and types, and every value is finite."""
     if weights.keys() != expected.keys():
         raise WeightsError(f"arrays {sorted(weights)} instead of {sorted(expected)}")
     for name, array in weights.items():
         if array.shape != expected[name].shape:
             raise WeightsError(f"{name} has shape {array.shape} instead of {expected[name].shape}")
+        if array.dtype != expected[name].dtype:
+            raise WeightsError(f"{name} is of type {array.dtype} instead of {expected[name].dtype}")
         if not np.isfinite(array).all():
             raise WeightsError(f"{name} holds NaN or infinity (is the learning rate too high?)")

@@ -70,6 +70,7 @@ BATCH_POINTS = 500
 QUEUE_LIMIT = 20_000  # reports held while the broker is away
 UNACKNOWLEDGED_LIMIT = 100  # messages handed to the MQTT client and not yet acknowledged by the broker
 UPLOAD_LIMIT = 8  # models waiting for their upload
+ANSWER_LIMIT = 2**31  # bytes of an HTTP answer
 REQUEST_TIMEOUT = 30.0  # seconds that one HTTP attempt may be silent
 NAME_LIMIT = 200
 VALUE_LIMIT = 1_000  # characters of an event's value
@@ -195,12 +196,19 @@ _opener = urllib.request.build_opener(_RefuseRedirects)
 
 
 def request(
-    where: Environment, method: str, path: str, body: bytes | None = None, *, time_limit: float = 300.0
+    where: Environment,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    *,
+    time_limit: float = 300.0,
+    max_bytes: int = ANSWER_LIMIT,
 ) -> bytes:
     """Calls the platform's API with the run token and returns the body of its answer.
 
     While the platform is away, busy (429) or ill (5xx), the call is repeated with growing pauses for at most
-    `time_limit` seconds. Raises PlatformError with the platform's own sentence for any other refusal.
+    `time_limit` seconds. Raises PlatformError with the platform's own sentence for any other refusal, and for an answer
+    of more than `max_bytes`.
     """
     deadline = time.monotonic() + time_limit
     pause = 0.5
@@ -211,8 +219,10 @@ def request(
         call = urllib.request.Request(where.url + path, data=body, method=method, headers=headers)  # noqa: S310
         try:
             with _opener.open(call, timeout=REQUEST_TIMEOUT) as answer:
-                content: bytes = answer.read()
-                return content
+                content: bytes = answer.read(max_bytes + 1)
+            if len(content) > max_bytes:
+                raise PlatformError(f"{path.partition('?')[0]} answered with more than {max_bytes} bytes")
+            return content
         except urllib.error.HTTPError as error:
             failure = PlatformError(_refusal(error), error.code)
             if error.code != 429 and error.code < 500:

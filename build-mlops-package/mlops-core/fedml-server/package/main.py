@@ -35,7 +35,8 @@ def main(argv: Sequence[str]) -> int:
     own, arguments = split_arguments(argv)
     options = parse_options(own)
     try:
-        config = read_config(options.config)
+        wanted = ("entry_config", "entry_arguments") if arguments is None else ("entry_config",)
+        config = read_config(options.config, wanted)
         entry = find_entry(config)
         if arguments is None:
             arguments = render_arguments(config)
@@ -63,8 +64,8 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Reads fedml.yaml: with PyYAML where it is installed, else by `read_plain_yaml`."""
+def read_config(path: Path, sections: Sequence[str]) -> dict[str, Any]:
+    """Reads fedml.yaml: with PyYAML where it is installed, else these sections of it by `read_plain_yaml`."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -72,7 +73,7 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         import yaml
     except ImportError:
-        config = read_plain_yaml(text, str(path))
+        config = read_plain_yaml(text, str(path), sections)
     else:
         try:
             config = yaml.safe_load(text)
@@ -83,32 +84,31 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def read_plain_yaml(text: str, name: str) -> dict[str, Any]:
-    """Reads the YAML that fedml.yaml files consist of: JSON, or sections of `key: scalar` lines.
+def read_plain_yaml(text: str, name: str, sections: Sequence[str]) -> dict[str, Any]:
+    """Reads some sections of a file that is JSON, or YAML whose sections consist of `key: scalar` lines.
 
-    All scalars but JSON's own are text. Raises BootstrapError with the line for what it does not understand.
+    All YAML scalars are text. Raises BootstrapError with the line for what it does not understand.
     """
     if text.lstrip().startswith("{"):
         try:
             return dict(json.loads(text))
         except ValueError as error:
             raise BootstrapError(f"{name} is not JSON: {error}") from error
-    config: dict[str, Any] = {}
-    section: dict[str, Any] = config
+    config: dict[str, dict[str, Any]] = {}
+    section = ""
     for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#") or line.strip() == "---":
+        if not line.strip() or line.lstrip().startswith("#") or line.startswith("---"):
             continue
         match = re.fullmatch(r"( *)([\w.-]+|\"[^\"]+\"|'[^']+'):(?: +(.*?))? *", line)
-        if match is None:
-            raise BootstrapError(f"{name}, line {number}: install PyYAML to read this, or write `key: value`")
-        indent, key, raw = match[1], match[2].strip("\"'"), match[3] or ""
-        if indent:
-            section[key] = _plain_scalar(raw, name, number)
-        elif not raw or raw.startswith("#"):
-            section = config[key] = {}
-        else:
-            section = config
-            config[key] = _plain_scalar(raw, name, number)
+        if match is not None and not match[1]:
+            section = match[2].strip("\"'")
+            if section in sections and match[3] and not match[3].startswith("#"):
+                raise BootstrapError(f"{name}, line {number}: write {section} as lines of `key: value`")
+            config[section] = {}
+        elif section in sections or not section or not line.startswith(" "):
+            if match is None:
+                raise BootstrapError(f"{name}, line {number}: install PyYAML to read this, or write `key: value`")
+            config[section][match[2].strip("\"'")] = _plain_scalar(match[3] or "", name, number)
     return config
 
 

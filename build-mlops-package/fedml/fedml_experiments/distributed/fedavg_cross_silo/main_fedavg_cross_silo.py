@@ -7,6 +7,7 @@ Started by the package's main.py with the arguments of `entry_arguments`. Ends w
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from types import FrameType
@@ -20,7 +21,8 @@ from fedml.server import run_server
 
 def main() -> int:
     """Runs this instance's part and returns the exit code."""
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    level = logging.getLevelNamesMapping().get(os.environ.get("ROUNDTABLE_LOG_LEVEL", "").upper(), logging.INFO)
+    logging.basicConfig(stream=sys.stdout, level=level, format="%(asctime)s %(levelname)s %(message)s")
     signal.signal(signal.SIGTERM, _stop)
     logger = logging.getLogger("fedml")
     settings = parse_arguments(sys.argv[1:])
