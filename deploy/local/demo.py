@@ -71,9 +71,13 @@ class LocalDevices:
             with (home / "console.log").open("ab") as console:
                 self._agents.append(
                     subprocess.Popen(  # noqa: S603  our own command
-                        command, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
+                        command,
+                        env=environment,
+                        stdin=subprocess.DEVNULL,
+                        stdout=console,
+                        stderr=subprocess.STDOUT,
                         start_new_session=True,
-                    )  # fmt: skip
+                    )
                 )
 
     def wait_until_online(self, user: User) -> list[Device]:
@@ -135,8 +139,11 @@ def packages_build() -> Path:
     """Build both packages with the project's builder and return the folder that holds them."""
     done = subprocess.run(  # noqa: S603  our own command
         [str(REPOSITORY / "build-mlops-package" / "build.sh")],
-        env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode != 0:
         raise DemoError(f"build.sh failed:\n{done.stdout}{done.stderr}")
     return REPOSITORY / "build-mlops-package" / "dist-package"
@@ -184,7 +191,7 @@ def project_prepare(user: User) -> Project:
 
 def run_watch(run: Run, stack: LocalStack) -> bool:
     """Print a line per stage and per round until the run has ended; tell whether it finished with its models stored."""
-    from runs.models import Series
+    from runs.models import Point
     from runs.states import RunState, StageState
 
     told_stages: set[str] = set()
@@ -195,15 +202,19 @@ def run_watch(run: Run, stack: LocalStack) -> bool:
             raise DemoError(f"A process of the platform ended. The end of {stack.log}:\n{stack.log_tail()}")
         run.refresh_from_db()
         for stage in run.stages.all():
-            if stage.state in (StageState.DONE, StageState.SKIPPED, StageState.FAILED) and stage.name not in told_stages:
+            if (
+                stage.state in (StageState.DONE, StageState.SKIPPED, StageState.FAILED)
+                and stage.name not in told_stages
+            ):
                 told_stages.add(stage.name)
                 print(f"  {stage.get_name_display():<22}{stage.get_state_display().lower()}  {stage.reason}".rstrip())
-        accuracy = Series.objects.filter(run=run, edge_id=0, name="accuracy", kind="metric").first()
-        done = run.round_index + 1
-        if done > told_rounds:
-            told_rounds = done
-            value = "" if accuracy is None or accuracy.last_value is None else f"  accuracy {accuracy.last_value:.4f}"
-            print(f"  round {done}/{run.total_rounds}{value}  {run.running_time:.1f} s", flush=True)
+        for told in run.rounds.filter(round_index__gte=told_rounds):
+            point = Point.objects.filter(
+                series__run=run, series__edge_id=0, series__name="accuracy", round=told.round_index
+            ).last()
+            value = "" if point is None or point.value is None else f"  accuracy {point.value:.4f}"
+            print(f"  round {told.round_index + 1}/{told.total_rounds}{value}  {told.running_time:.1f} s", flush=True)
+            told_rounds = told.round_index + 1
         if run.state in RunState.ended():
             break
         if time.monotonic() > deadline:

@@ -1,7 +1,7 @@
 """A container engine and a registry on loopback, for the demo and the tests on machines where none runs.
 
-Both are real ones (dockerd and docker-registry) with their own data folders, sockets and ports, so that they stand beside
-whatever else the machine runs, and end with the one that started them.
+Both are real ones (dockerd and docker-registry) with their own data folders, sockets and ports, so that they stand
+beside whatever else the machine runs, and end with the one that started them.
 """
 
 from __future__ import annotations
@@ -53,9 +53,13 @@ class _Server:
     def _run(self, command: list[str], environment: dict[str, str] | None = None) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603  our own command
-                command, env={**os.environ, "PATH": SYSTEM_PATH, **(environment or {})},
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+                command,
+                env={**os.environ, "PATH": SYSTEM_PATH, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def _wait(self, answers: object, seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
@@ -214,7 +218,7 @@ class Registry(_Server):
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://{self.address}/v2/", timeout=1):  # noqa: S310  our own loopback address
+            with urllib.request.urlopen(f"http://{self.address}/v2/", timeout=1):
                 return True
         except urllib.error.HTTPError as answer:
             return answer.code == 401

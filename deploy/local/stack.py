@@ -74,7 +74,7 @@ class LocalStack:
         self,
         var: Path,
         *,
-        preferred: Ports = Ports(web=8000, broker=1883, redis=6379),  # noqa: B008  a frozen value
+        preferred: Ports = Ports(web=8000, broker=1883, redis=6379),
         environment: dict[str, str] | None = None,
         processes: tuple[str, ...] = (),
     ) -> None:
@@ -98,7 +98,7 @@ class LocalStack:
             **os.environ,
             "PYTHON": sys.executable,
             "PYTHONUNBUFFERED": "1",
-            "PORT": str(self.ports.web),
+            "WEB_PORT": str(self.ports.web),
             "REDIS_PORT": str(self.ports.redis),
             "ROUNDTABLE_VAR": str(self.var),
             "ROUNDTABLE_URL": self.url,
@@ -118,8 +118,12 @@ class LocalStack:
         """
         done = subprocess.run(  # noqa: S603  our own command
             [sys.executable, "manage.py", *arguments],
-            cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            cwd=REPOSITORY,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode != 0:
             raise StackError(f"manage.py {arguments[0]} failed:\n{(done.stdout + done.stderr)[-3000:]}")
         return done.stdout
@@ -141,11 +145,25 @@ class LocalStack:
         path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"
         with self.log.open("ab") as log:
             self._group = subprocess.Popen(  # noqa: S603  our own command
-                [sys.executable, "-m", "honcho", "-f", str(Path(__file__).with_name("Procfile")),
-                 "-d", str(REPOSITORY), "--no-colour", "start", *self.processes],
-                cwd=REPOSITORY, env={**self.environment, "PATH": path},
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "honcho",
+                    "-f",
+                    str(Path(__file__).with_name("Procfile")),
+                    "-d",
+                    str(REPOSITORY),
+                    "--no-colour",
+                    "start",
+                    *self.processes,
+                ],
+                cwd=REPOSITORY,
+                env={**self.environment, "PATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self._wait_until_it_answers(timeout)
 
     def alive(self) -> bool:
