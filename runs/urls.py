@@ -3,13 +3,14 @@
 from django.urls import URLPattern
 
 from runs import api
-from runs.views import models, projects, run_chart, run_create, run_log_file, run_logs, run_page
+from runs.views import models, projects, run_chart, run_create, run_log_file, run_logs, run_models, run_page
 
 urlpatterns: list[URLPattern] = [
     *projects.urlpatterns,
     *run_create.urlpatterns,
     *run_page.urlpatterns,
     *run_logs.urlpatterns,
+    *run_models.urlpatterns,
     *run_log_file.urlpatterns,
     *run_chart.urlpatterns,
     *models.urlpatterns,

@@ -82,8 +82,9 @@ export class ChartPanel {
   #traces(series, axis, smoothing) {
     const { x, y, smooth } = drawn(series, axis, smoothing);
     const prototype = this.#prototype(series.edgeId);
-    const sparse = x.length <= (series.edgeId === 0 ? MOST_MARKED : 1);
-    const line = { ...prototype, x, y: smooth ?? y, mode: sparse && !smooth ? "lines+markers" : "lines" };
+    // A curve of one point would not be seen, and one of many would be a caterpillar.
+    const marked = x.length === 1 || (prototype.mode === "lines+markers" && x.length <= MOST_MARKED && !smooth);
+    const line = { ...prototype, x, y: smooth ?? y, mode: marked ? "lines+markers" : "lines" };
     if (!smooth) return [line];
     return [{ ...prototype, x, y, mode: "lines", opacity: 0.22, hoverinfo: "skip", hovertemplate: undefined, showlegend: false }, line];
   }
@@ -117,7 +118,9 @@ export class ChartPanel {
       xaxis: {
         ...layout.xaxis,
         type: described.type,
-        title: { text: stepped ? "Step" : described.title, standoff: 6 },
+        title: { text: axis === "time" ? "" : stepped ? "Step" : described.title, standoff: 6 },
+        // As many times as fit without standing aslant.
+        ...(axis === "time" ? { tickangle: 0, nticks: Math.max(3, Math.floor(this.plot.clientWidth / 110)) } : {}),
         ...(axis === "round" && !stepped && rounds < 12 ? { dtick: 1 } : {}),
       },
       yaxis: { ...layout.yaxis, type: view.logarithmic ? "log" : "linear", ...(view.logarithmic ? { range: undefined } : {}) },

@@ -74,7 +74,20 @@ export function modelsStart(root, store) {
   function drawAll() {
     kinds.forEach(draw);
   }
+
+  // A snapshot has the last models alone.
+  async function complete() {
+    drawAll();
+    if (store.models.size >= Number(root.dataset.modelsTotal)) return;
+    const response = await fetch(root.dataset.modelsUrl, { headers: { Accept: "application/json" } });
+    if (!response.ok) return;
+    const { models } = await response.json();
+    const unknown = models.filter((model) => !store.models.has(model.id));
+    root.dataset.modelsTotal = Math.min(Number(root.dataset.modelsTotal), store.models.size + unknown.length);
+    store.apply(unknown);
+  }
+
   tabsStart(root);
-  store.on("all", drawAll);
+  store.on("all", () => complete().catch(() => {})); // the next snapshot tries again
   store.on("model", drawAll);
 }

@@ -26,6 +26,15 @@ export function secondsLeft(run, rounds, now) {
   return Math.max(0, remaining * seconds - Math.min(seconds, now - last.time));
 }
 
+/** A length of time that is an estimate, in as many words as it deserves. */
+function roughly(seconds) {
+  if (seconds < 5) return "a few seconds";
+  if (seconds < 55) return `about ${Math.ceil(seconds / 10) * 10} s`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `about ${minutes} min`;
+  return `about ${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+}
+
 function chosenSeries(store) {
   const own = [...store.series.values()].filter((series) => series.edgeId === 0 && series.kind === "metric");
   const taken = new Set();
@@ -80,7 +89,7 @@ export function numbersStart(root, store) {
     if (!run) return;
     const now = Date.now() / 1000;
     const left = secondsLeft(run, store.rounds, now);
-    set("left", left === null ? "\u00a0" : left < 1 ? "finishing" : `about ${duration(Math.max(left, 10)).replace(/ \d\ds$/, "")} left`);
+    set("left", left === null ? "\u00a0" : `${roughly(left)} left`);
     if (run.started_at) {
       const seconds = Math.max(0, (run.ended_at ?? now) - run.started_at);
       set("elapsed", duration(isActive(run) ? Math.floor(seconds) : seconds).replace(".0 s", " s"));
@@ -107,7 +116,7 @@ export function numbersStart(root, store) {
     const kinds = { aggregated: 0, client: 0 };
     for (const model of store.models.values()) kinds[model.kind] += 1;
     set("models", String(store.models.size));
-    set("models-note", store.models.size ? `${kinds.aggregated} aggregated, ${kinds.client} of devices` : "\u00a0");
+    set("models-note", store.models.size ? `${kinds.aggregated} aggregated, ${kinds.client} client` : "\u00a0");
   }
 
   store.on("all", () => {

@@ -68,8 +68,8 @@ function thinned(points) {
  * @param {"round"|"step"|"time"} axis what x is. By round, the last value of each round; rounds count from 1 on pages.
  * @param {number} smoothing weight of the past in an exponential moving average, 0 (off) to 0.99. The average starts
  *   without bias towards zero (Kingma and Ba 2015, section 3).
- * @returns {{x: number[], y: (number|null)[], smooth: (number|null)[]|null, steps: number[]}} time in milliseconds of
- *   the viewer's clock, as Plotly shows it
+ * @returns {{x: number[], y: (number|null)[], smooth: (number|null)[]|null, steps: number[]}} time in milliseconds,
+ *   which Plotly shows on the viewer's clock
  */
 export function drawn(series, axis, smoothing) {
   const by = axis === "round" && !series.hasRounds ? "step" : axis;
@@ -85,7 +85,7 @@ export function drawn(series, axis, smoothing) {
         continue;
       }
     }
-    x.push(by === "round" ? point.round + 1 : by === "step" ? point.step : zoned(point.time));
+    x.push(by === "round" ? point.round + 1 : by === "step" ? point.step : point.time * 1000);
     y.push(point.value);
     steps.push(point.step);
   }
@@ -101,10 +101,4 @@ function averaged(values, weight) {
     norm = weight * norm + (1 - weight);
     return sum / norm;
   });
-}
-
-// Plotly reads milliseconds as UTC: shifted, its axis shows the viewer's own clock.
-function zoned(seconds) {
-  const milliseconds = seconds * 1000;
-  return milliseconds - new Date(milliseconds).getTimezoneOffset() * 60_000;
 }

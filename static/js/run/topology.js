@@ -1,7 +1,7 @@
 // The picture of the run: the aggregator, its devices around it, and what each of them does.
 
 import { printable } from "./format.js";
-import { MOST_DRAWN, placed } from "./topology_layout.js";
+import { MOST_DRAWN, ONE_RING, placed } from "./topology_layout.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const AGGREGATOR_RADIUS = 34;
@@ -15,8 +15,25 @@ function svg(name, attributes = {}, ...children) {
   return element;
 }
 
-function text(x, y, className) {
-  return svg("text", { x, y, class: className, "text-anchor": "middle" });
+function text(x, y, className, anchor = "middle") {
+  return svg("text", { x, y, class: className, "text-anchor": anchor });
+}
+
+/** A line from the aggregator's ring to a device's circle. */
+function straight(centre, x, y, radius) {
+  const length = Math.hypot(x - centre.x, y - centre.y);
+  const at = (distance) =>
+    `${centre.x + ((x - centre.x) * distance) / length} ${centre.y + ((y - centre.y) * distance) / length}`;
+  return `M ${at(RING_RADIUS + 5)} L ${at(length - radius - 2)}`;
+}
+
+/** A curve from the side of the aggregator's ring to a device in a column. */
+function bow(centre, x, y, radius) {
+  const direction = Math.sign(x - centre.x);
+  const from = centre.x + direction * (RING_RADIUS + 4);
+  const to = x - direction * (radius + 2);
+  const middle = from + direction * 20;
+  return `M ${from} ${centre.y} C ${middle} ${centre.y}, ${middle} ${y}, ${to} ${y}`;
 }
 
 function icon(name, x, y, size) {
@@ -24,8 +41,11 @@ function icon(name, x, y, size) {
   return svg("use", { href: `${sprite}#${name}`, x: x - size / 2, y: y - size / 2, width: size, height: size, class: "topology-icon" });
 }
 
+/** Names often differ in their ends alone: the middle is left out. */
 function shortened(name, letters) {
-  return name.length <= letters ? name : `${name.slice(0, letters - 1)}…`;
+  if (name.length <= letters) return name;
+  const end = Math.ceil((letters - 1) / 2);
+  return `${name.slice(0, letters - 1 - end)}…${name.slice(-end)}`;
 }
 
 /**
@@ -49,6 +69,7 @@ export function topologyStart(root, store, chosen) {
     nodes.clear();
     picture.replaceChildren();
     root.classList.toggle("is-crowded", edges.length > MOST_DRAWN);
+    picture.classList.toggle("is-dense", edges.length > ONE_RING);
     if (edges.length === 0 || edges.length > MOST_DRAWN) return;
 
     const place = placed(edges.length, width, height);
@@ -86,16 +107,23 @@ export function topologyStart(root, store, chosen) {
     return { group, status, progress };
   }
 
-  function deviceNode(edgeId, { x, y }, { centre, radius, letters }) {
-    const line = svg("line", { x1: centre.x, y1: centre.y, x2: x, y2: y, class: "topology-edge" });
-    const name = text(x, y + radius + 15, "topology-name");
-    const status = text(x, y + radius + 29, "topology-status");
+  function deviceNode(edgeId, { x, y, name: side }, { centre, radius, letters }) {
+    const roomy = radius >= 17;
+    const beside = side === "left" || side === "right";
+    const anchor = { left: "end", right: "start" }[side] ?? "middle";
+    const nameX = x + ({ left: -radius - 5, right: radius + 5 }[side] ?? 0);
+    const nameY = y + (beside ? 4 : side === "above" ? -radius - (roomy ? 21 : 7) : radius + 15);
+    const name = text(nameX, nameY, "topology-name", anchor);
+    const status = text(x, side === "above" ? y - radius - 7 : y + radius + 29, "topology-status");
+    const line = svg("path", { d: beside ? bow(centre, x, y, radius) : straight(centre, x, y, radius), class: "topology-edge" });
     const title = svg("title");
-    const group = svg("g", { class: "topology-node" }, title, svg("circle", { cx: x, cy: y, r: radius, class: "topology-circle" }));
-    if (radius >= 14) group.append(icon("device-desktop", x, y, radius * 0.95));
-    group.append(name, status);
+    const circle = svg("circle", { cx: x, cy: y, r: radius, class: "topology-circle" });
+    const group = svg("g", { class: "topology-node" }, title, circle);
+    if (radius >= 12) group.append(icon("device-desktop", x, y, radius * 0.95));
+    group.append(name);
+    if (roomy) group.append(status);
     group.addEventListener("click", () => chosen(edgeId));
-    return { group, line, name, status, title, letters, roomy: radius >= 17 };
+    return { group, line, name, status, title, letters };
   }
 
   function update(edgeId) {
@@ -112,7 +140,7 @@ export function topologyStart(root, store, chosen) {
     const device = store.devices.get(edgeId);
     const name = printable(device.name);
     node.name.textContent = shortened(name, node.letters);
-    node.status.textContent = node.roomy ? device.label : "";
+    node.status.textContent = device.label;
     node.title.textContent = `${name}: ${device.label}${device.reason ? ` (${printable(device.reason)})` : ""}`;
     for (const element of [node.group, node.line]) element.dataset.colour = device.colour;
     node.line.classList.toggle("is-moving", device.status === "TRAINING" && device.online !== false);
