@@ -19,8 +19,8 @@ LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 def run_log_lines(request: HttpRequest, run_id: int) -> HttpResponse:
     """The last lines that match, as ``{"lines": [[id, reporter, time, stream, level, line], ...], "more": bool}``.
 
-    Query: ``reporter`` (empty: all), ``q`` (text that a line contains), ``level`` (least level), ``before`` (a line's id).
-    Lines come in the order of their ids; ``more`` says that older ones match too.
+    Query: ``reporter`` (empty: all), ``q`` (text that a line contains), ``level`` (least level), ``before`` (a line's
+    id). Lines come in the order of their ids; ``more`` says that older ones match too.
     """
     run = run_for_user(request.user, run_id)
     lines: QuerySet[LogLine] = LogLine.objects.filter(run=run)

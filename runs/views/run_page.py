@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any, cast
+from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -16,12 +15,14 @@ from django.views.decorators.http import require_POST, require_safe
 
 from configurations.expressions import ExpressionError
 from runs import lifecycle
+from runs.lifecycle.rendering import RunDraft, run_draft
 from runs.live.broadcast import frame_record
 from runs.live.payloads import Item, device_item, round_item, run_item, stage_item
 from runs.models import Role, Run, StageName
 from runs.states import RunState
 
 NAME_MAX_LENGTH = 120
+COMMANDS_MAX = 100  # shown on the Configuration tab
 
 TABS = [
     {"name": "overview", "label": "Overview", "icon": "layout-dashboard"},
@@ -106,15 +107,14 @@ def run_detail(request: HttpRequest, run_id: int) -> HttpResponse:
 def run_commands(request: HttpRequest, run_id: int) -> HttpResponse:
     """The fragment with the command of the aggregator and of each device; tokens are no part of them."""
     run = run_for_user(request.user, run_id)
+    draft = run_draft(run)
     reporters = [(0, "Aggregator")]
-    reporters += [
-        (part.edge_id, device_item(part)["name"]) for part in run.run_devices.select_related("device")
-    ]
-    return render(
-        request,
-        "runs/tabs/_commands.html",
-        {"commands": [_command(run, edge_id, label) for edge_id, label in reporters]},
-    )
+    reporters += [(client.edge_id, client.name or f"device {client.edge_id}") for client in draft.clients]
+    context = {
+        "commands": [_command(draft, edge_id, label) for edge_id, label in reporters[:COMMANDS_MAX]],
+        "left_out": max(0, len(reporters) - COMMANDS_MAX),
+    }
+    return render(request, "runs/tabs/_commands.html", context)
 
 
 @require_POST
@@ -130,9 +130,8 @@ def run_start(request: HttpRequest, run_id: int) -> HttpResponse:
 @require_POST
 def run_stop(request: HttpRequest, run_id: int) -> HttpResponse:
     run = run_for_change(request.user, run_id)
-    user = cast(AbstractBaseUser, request.user)
     try:
-        lifecycle.run_stop(run=run, user=user, reason=f"Stopped by {user.get_username()}.")
+        lifecycle.run_stop(run=run, user=request.user)
     except lifecycle.RunRefused as refusal:
         return _answer(request, run, str(refusal))
     return _answer(request, run)
@@ -176,9 +175,9 @@ def _answer(request: HttpRequest, run: Run, refusal: str = "") -> HttpResponse:
     return JsonResponse({"error": refusal}, status=409) if refusal else HttpResponse(status=204)
 
 
-def _command(run: Run, edge_id: int, label: str) -> dict[str, str]:
+def _command(draft: RunDraft, edge_id: int, label: str) -> dict[str, str]:
     try:
-        entry = lifecycle.run_render(run, edge_id)
+        entry = lifecycle.run_render(draft, edge_id)
     except ExpressionError as error:
         return {"label": label, "error": str(error)}
     return {"label": label, "text": shlex.join(["python", entry.file, *entry.arguments])}

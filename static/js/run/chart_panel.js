@@ -34,13 +34,17 @@ export class ChartPanel {
   /**
    * @param {object} figure `{kind, name, title, layout}` as in runs.live.figures
    * @param {import("./store.js").Store} store
+   * @param {(panel: ChartPanel, low: number|string, high: number|string) => void} zoomed called with the ends of the x
+   *   axis when somebody has zoomed in
    */
-  constructor(figure, store) {
+  constructor(figure, store, zoomed) {
     this.figure = figure;
     this.store = store;
+    this.zoomed = zoomed;
     this.series = [];
     this.dirty = true;
     this.visible = false;
+    this.drawn = false;
     this.latest = element("span", "chart-latest");
     this.plot = element("div", "chart-plot");
     this.note = element("p", "chart-note");
@@ -72,11 +76,24 @@ export class ChartPanel {
   /** Draw what is known by the view `{axis, smoothing, logarithmic, hidden: Set of edge ids}` in the given theme. */
   draw(view, theme) {
     this.dirty = false;
-    const axis = this.figure.kind === "system" ? "time" : view.axis;
+    const axis = this.axis(view);
     const shown = this.series.filter((series) => !view.hidden.has(series.edgeId));
     const traces = shown.flatMap((series) => this.#traces(series, axis, view.smoothing));
     window.Plotly.react(this.plot, traces, this.#layout(view, axis, shown, theme), CONFIG);
     this.#describe(shown);
+    if (this.drawn) return;
+    this.drawn = true;
+    this.plot.on("plotly_relayout", (change) => {
+      const low = change["xaxis.range[0]"];
+      const high = change["xaxis.range[1]"];
+      if (low !== undefined && high !== undefined) this.zoomed(this, low, high);
+    });
+  }
+
+  /** Over what the figure is drawn: figures of machines over time, and what was reported without rounds over its steps. */
+  axis(view) {
+    if (this.figure.kind === "system") return "time";
+    return view.axis === "round" && !this.series.some((series) => series.hasRounds) ? "step" : view.axis;
   }
 
   #traces(series, axis, smoothing) {
@@ -101,7 +118,6 @@ export class ChartPanel {
   #layout(view, axis, shown, theme) {
     const { layout } = this.figure;
     const described = this.store.figures.axes.find((each) => each.id === axis);
-    const stepped = axis === "round" && !shown.some((series) => series.hasRounds);
     const rounds = Math.max(0, ...shown.map((series) => series.last?.round ?? 0));
     return {
       ...layout,
@@ -118,10 +134,10 @@ export class ChartPanel {
       xaxis: {
         ...layout.xaxis,
         type: described.type,
-        title: { text: axis === "time" ? "" : stepped ? "Step" : described.title, standoff: 6 },
+        title: { text: axis === "time" ? "" : described.title, standoff: 6 },
         // As many times as fit without standing aslant.
         ...(axis === "time" ? { tickangle: 0, nticks: Math.max(3, Math.floor(this.plot.clientWidth / 110)) } : {}),
-        ...(axis === "round" && !stepped && rounds < 12 ? { dtick: 1 } : {}),
+        ...(axis === "round" && rounds < 12 ? { dtick: 1 } : {}),
       },
       yaxis: { ...layout.yaxis, type: view.logarithmic ? "log" : "linear", ...(view.logarithmic ? { range: undefined } : {}) },
       uirevision: `${axis}:${view.logarithmic}`,

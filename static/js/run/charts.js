@@ -1,5 +1,6 @@
 // All figures of one kind, on one tab: which there are, in which order, and when they are drawn.
 import { ChartPanel } from "./chart_panel.js";
+import { rowsOf } from "./store.js";
 
 // Before all others, in this order; the rest follows by name.
 const FIRST = {
@@ -7,6 +8,7 @@ const FIRST = {
   system: [/^cpu_/, /^system_memory/, /^gpu\..*utilization$/, /^gpu/, /^process_cpu_util/, /^process_memory_in/, /^network/, /^disk/],
 };
 const LEAST_WAIT = 100; // milliseconds between two drawings
+const SERIES_AT_ONCE = 200; // that the server answers in one request
 const SHARE = 3; // wait so many times as long as the last drawing took
 
 function rank(kind, figure) {
@@ -17,7 +19,7 @@ function rank(kind, figure) {
 /**
  * Draw the figures of `kind` and keep them true. A figure out of sight is drawn when it comes into sight.
  *
- * @param {HTMLElement} root the tab; contains [data-charts] and [data-charts-empty]
+ * @param {HTMLElement} root the tab; contains [data-charts] and [data-charts-empty], within [data-chart-url]
  * @param {"metric"|"system"} kind
  * @param {import("./store.js").Store} store
  * @param {object} view how curves are drawn (chart_view.js); the same object stays, its values change
@@ -62,7 +64,7 @@ export function chartsStart(root, kind, store, view) {
     const key = `${kind}:${series.name}`;
     const existing = panels.get(key);
     if (existing) return existing;
-    const panel = new ChartPanel(figureOf(series.name), store);
+    const panel = new ChartPanel(figureOf(series.name), store, zoomed);
     panels.set(key, panel);
     const order = [...panels.values()].sort(
       (a, b) => rank(kind, a.figure) - rank(kind, b.figure) || a.figure.name.localeCompare(b.figure.name),
@@ -93,6 +95,20 @@ export function chartsStart(root, kind, store, view) {
     }
     panel.dirty = true;
     if (panel.visible) schedule();
+  }
+
+  // The page has at most a thousand points of a series: for a part of it, the server has more.
+  async function zoomed(panel, low, high) {
+    const axis = panel.axis(view);
+    const ends = [low, high].map((end) => {
+      if (axis === "time") return new Date(String(end).replace(" ", "T")).getTime() / 1000;
+      return axis === "round" ? end - 1 : end;
+    });
+    const url = new URL(root.closest("[data-chart-url]").dataset.chartUrl, window.location.href);
+    const ids = panel.series.filter((series) => !view.hidden.has(series.edgeId)).map((series) => series.id);
+    url.search = new URLSearchParams({ series: ids.slice(0, SERIES_AT_ONCE).join(), x: axis, from: ends[0], to: ends[1] });
+    const response = await fetch(url, { headers: { Accept: "application/json" } });
+    if (response.ok) store.apply([{ t: "points", series: [], points: rowsOf((await response.json()).points) }]);
   }
 
   function redraw() {

@@ -43,7 +43,10 @@ export class Series {
       changed = true;
     }
     if (!sorted) this.points.sort(before);
-    if (this.points.length > MOST_POINTS) this.points = thinned(this.points);
+    if (this.points.length > MOST_POINTS) {
+      this.points = thinned(this.points);
+      this.seen = new Set(this.points.map((point) => point.id));
+    }
     return changed;
   }
 }

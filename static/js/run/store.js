@@ -122,22 +122,15 @@ export class Store {
   }
 }
 
-/** The points of a snapshot's figure, which come by column, as an item of a frame. */
+/** The points of a snapshot's figure as an item of a frame. */
 function pointsItem({ kind, name, traces, points }) {
-  return {
-    t: "points",
-    series: traces.map((trace) => ({ id: trace.series_id, edge_id: trace.edge_id, kind, name })),
-    points: traces.flatMap(({ series_id: id }) => {
-      const columns = points[id];
-      return columns.id.map((_, row) => [
-        id,
-        columns.id[row],
-        columns.step[row],
-        columns.round[row],
-        columns.time[row],
-        columns.value[row],
-        columns.flag[row],
-      ]);
-    }),
-  };
+  const series = traces.map((trace) => ({ id: trace.series_id, edge_id: trace.edge_id, kind, name }));
+  return { t: "points", series, points: rowsOf(points) };
+}
+
+/** Points that come by column, `{series id: {id: [], step: [], ...}}`, as rows of a frame. */
+export function rowsOf(points) {
+  return Object.entries(points).flatMap(([series, { id, step, round, time, value, flag }]) =>
+    id.map((_, row) => [Number(series), id[row], step[row], round[row], time[row], value[row], flag[row]]),
+  );
 }

@@ -1,0 +1,94 @@
+"""Log lines asked for by the Logs tab."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from runs.models import LogLine, Run
+from runs.tests.rows import run_make, user_make
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def ada() -> User:
+    return user_make("ada")
+
+
+@pytest.fixture
+def run(ada: User) -> Run:
+    return run_make(user=ada)
+
+
+def write(run: Run, *lines: tuple[str, str, str]) -> list[int]:
+    """Store lines (reporter, level, text) and return their ids."""
+    return [
+        LogLine.objects.create(
+            run=run, reporter=reporter, time=float(number), stream="stdout", level=level, line=text
+        ).pk
+        for number, (reporter, level, text) in enumerate(lines)
+    ]
+
+
+def ask(user: User, run: Run, **query: Any) -> Any:
+    client = Client()
+    client.force_login(user)
+    return client.get(reverse("run_log_lines", args=[run.pk]), query)
+
+
+def texts(user: User, run: Run, **query: Any) -> list[str]:
+    return [line[5] for line in ask(user, run, **query).json()["lines"]]
+
+
+def test_lines_come_in_the_order_in_which_they_arrived(ada: User, run: Run) -> None:
+    first, second = write(run, ("server", "INFO", "one"), ("edge:1", "", "two"))
+    assert ask(ada, run).json() == {
+        "lines": [
+            [first, "server", 0.0, "stdout", "INFO", "one"],
+            [second, "edge:1", 1.0, "stdout", "", "two"],
+        ],
+        "more": False,
+    }
+
+
+def test_a_run_without_lines_has_none(ada: User, run: Run) -> None:
+    assert ask(ada, run).json() == {"lines": [], "more": False}
+
+
+def test_lines_are_chosen_by_reporter_text_and_level(ada: User, run: Run) -> None:
+    write(
+        run,
+        ("server", "DEBUG", "Loss 1"),
+        ("server", "ERROR", "lost 100% of_it"),
+        ("edge:1", "WARNING", "loss 2"),
+        ("edge:1", "", "loss 3"),
+    )
+    assert texts(ada, run, reporter="edge:1") == ["loss 2", "loss 3"]
+    assert texts(ada, run, q="LOSS") == ["Loss 1", "loss 2", "loss 3"]
+    assert texts(ada, run, q="100%") == ["lost 100% of_it"]
+    assert texts(ada, run, q="l_ss") == []
+    assert texts(ada, run, level="WARNING") == ["lost 100% of_it", "loss 2"]
+    assert texts(ada, run, level="INFO", reporter="server", q="lost") == ["lost 100% of_it"]
+
+
+def test_older_lines_come_a_thousand_at_a_time(ada: User, run: Run) -> None:
+    ids = write(run, *(("server", "", str(number)) for number in range(1_005)))
+    last = ask(ada, run).json()
+    assert ([line[5] for line in last["lines"]], last["more"]) == ([str(number) for number in range(5, 1_005)], True)
+    older = ask(ada, run, before=ids[5]).json()
+    assert ([line[5] for line in older["lines"]], older["more"]) == (["0", "1", "2", "3", "4"], False)
+
+
+def test_lines_of_other_runs_stay_out(ada: User, run: Run) -> None:
+    write(run_make(user=ada), ("server", "", "elsewhere"))
+    assert texts(ada, run) == []
+
+
+@pytest.mark.parametrize("query", [{"level": "LOUD"}, {"before": "x"}, {"before": "-1"}, {"before": "9" * 40}])
+def test_a_query_that_makes_no_sense_is_refused(ada: User, run: Run, query: dict[str, str]) -> None:
+    assert ask(ada, run, **query).status_code == 400
