@@ -33,6 +33,7 @@ CONFIGURATION_NAME = "FedAvg on digits"
 USER_NAME = "demo"
 ONLINE_SECONDS = 90
 RUN_SECONDS = 900
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class DemoError(Exception):
@@ -277,6 +278,8 @@ def demo(stack: LocalStack, *, once: bool) -> int:
             time.sleep(0.5)
         raise DemoError(f"A process of the platform ended. The end of {stack.log}:\n{stack.log_tail()}")
     finally:
+        for name in STOP_SIGNALS:  # a second Ctrl-C must not interrupt the stopping
+            signal.signal(name, signal.SIG_IGN)
         devices.stop()
         aggregators_stop()
 
@@ -295,7 +298,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="stop everything after the run")
     arguments = parser.parse_args()
-    for name in (signal.SIGTERM, signal.SIGHUP):
+    for name in STOP_SIGNALS:
         signal.signal(name, signal.default_int_handler)
     stack = LocalStack(Path(os.environ.get("ROUNDTABLE_VAR", REPOSITORY / "var")))
     try:

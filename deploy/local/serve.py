@@ -13,7 +13,8 @@ from deploy.local.stack import REPOSITORY, LocalStack, StackError
 
 def main() -> int:
     """Start the group, print where it is, and stay until SIGINT or SIGTERM; return the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.default_int_handler)
     try:
         with LocalStack(Path(os.environ.get("ROUNDTABLE_VAR", REPOSITORY / "var"))) as stack:
             print(f"Roundtable is at {stack.url}; its processes write to {stack.log}. Ctrl-C stops it.")
