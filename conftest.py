@@ -5,6 +5,7 @@ Without these fixtures the settings point at closed ports, so that no test talks
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 from kombu import pools
+from playwright.sync_api import Browser, sync_playwright
 
 from mlops_site.celery import app as celery_app
 from tests.servers import MosquittoServer, RedisServer
@@ -41,6 +43,27 @@ def _static_files_as_they_are() -> Iterator[None]:
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # WhiteNoise warns where it is missing
     with override_settings(STORAGES={**settings.STORAGES, "staticfiles": plain}):
         yield
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium, for the tests of one module.
+
+    Playwright's synchronous interface keeps an event loop in this thread: Django has to be told that this is all right,
+    and the loop has to go before other tests run loops of their own, so that the fixtures of pytest-playwright, which
+    last as long as the session, do not serve here.
+    """
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.fail("Chromium is missing. Type: apt-get install chromium")
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        # As root it runs only without its sandbox.
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

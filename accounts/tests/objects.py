@@ -40,8 +40,13 @@ def make_configuration(owner: User, name: str = "FedAvg", **fields: Any) -> Conf
     for number, kind in enumerate(("server", "client")):
         manifest = {
             "kind": kind,
-            "entry_config": {"entry_file": "fedml/main.py"},
-            "entry_arguments": {"model": "${model_config.modelName}", "lr": "${hyperparameters_config.lr}"},
+            "root": "package",
+            "entry_file": "fedml/main.py",
+            "entry_arguments": [
+                {"name": "model", "value": "${model_config.modelName}", "line": 1},
+                {"name": "lr", "value": "${hyperparameters_config.lr}", "line": 2},
+            ],
+            "requirements": [],
         }
         packages[kind], _ = Package.objects.get_or_create(
             sha256=str(number) * 64,
