@@ -78,6 +78,16 @@ def parameter_sections(configuration: Configuration, data: QueryDict | None = No
     return sections
 
 
+def _limit_field(name: str) -> forms.Field:
+    """A field for one limit; empty means the default."""
+    low, high = LIMIT_RANGES[name]
+    common: dict[str, Any] = {"required": False, "label": LIMIT_LABELS[name], "initial": DEFAULT_LIMITS[name]}
+    if name == "cpus":
+        widget = forms.NumberInput(attrs={"step": "any"})
+        return forms.FloatField(min_value=low, max_value=high, widget=widget, **common)
+    return forms.IntegerField(min_value=int(low), max_value=int(high), **common)
+
+
 class RunForm(forms.Form):
     """A new run of one project."""
 
@@ -101,17 +111,8 @@ class RunForm(forms.Form):
         self.fields["configuration"].queryset = configurations  # type: ignore[attr-defined]
         self.fields["devices"].choices = [(now.device.pk, str(now.device)) for now in devices]  # type: ignore[attr-defined]
         for reporter in ("server", "client"):
-            for name, default in DEFAULT_LIMITS.items():
-                low, high = LIMIT_RANGES[name]
-                kind = forms.FloatField if name == "cpus" else forms.IntegerField
-                self.fields[f"{reporter}_{name}"] = kind(
-                    min_value=low,
-                    max_value=high,
-                    initial=default,
-                    required=False,
-                    label=LIMIT_LABELS[name],
-                    widget=forms.NumberInput(attrs={"step": "any" if name == "cpus" else "1"}),
-                )
+            for name in DEFAULT_LIMITS:
+                self.fields[f"{reporter}_{name}"] = _limit_field(name)
 
     def limits(self) -> dict[str, dict[str, float]]:
         """What was typed as limits; empty fields keep the default."""

@@ -6,11 +6,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, WebSocketRoute, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    FilePayload,
+    Page,
+    Route,
+    WebSocketRoute,
+    expect,
+)
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.tests.objects import make_configuration, make_device, make_project, make_run, make_user
@@ -293,7 +302,7 @@ def test_an_upload_shows_how_it_went(
         " document.querySelector('main').append(input); }"
     )
     page.locator("main input[type=file]").set_input_files(
-        [{"name": "package.zip", "mimeType": "application/zip", "buffer": b"PK\3\4 data"}]
+        FilePayload(name="package.zip", mimeType="application/zip", buffer=b"PK\3\4 data")
     )
     expect(page.locator(".upload-words")).to_contain_text(words)
     assert page.evaluate("window.seen") == event
@@ -339,3 +348,13 @@ def test_a_device_that_goes_offline_can_no_longer_be_chosen(
     expect(box).not_to_be_checked()
     expect(page.locator("#chosen-count")).to_have_text("0")
     expect(page.get_by_label("basement")).to_be_disabled()
+
+
+def test_a_list_whose_session_has_ended_leads_to_the_sign_in_page(
+    open_page: Open, project: Project, sockets: list[WebSocketRoute]
+) -> None:
+    page = open_page(project.get_absolute_url())
+    page.context.clear_cookies()
+    send(sockets, kind="run", id=1)
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    expect(page.get_by_role("navigation")).to_have_count(0)

@@ -4,6 +4,7 @@ import "./copy.js";
 import "./csrf.js";
 import "./forms.js";
 import "./refresh.js";
+import "./session.js";
 import "./times.js";
 import "./toast.js";
 import "./updates.js";
