@@ -157,7 +157,7 @@ def run_item(run: Run) -> RunItem:
         "round_index": run.round_index,
         "total_rounds": run.total_rounds,
         "running_time": run.running_time,
-        "best_metric": run.best_metric,
+        "best_metric": run.best_metric and {**run.best_metric, "value": _number(run.best_metric["value"])},
         "aggregator": {
             "status": aggregator.value,
             "label": aggregator.label,
@@ -238,7 +238,7 @@ def model_item(model: StoredModel) -> ModelItem:
         "round_index": model.round_index,
         "sha256": model.sha256,
         "size": model.size,
-        "metrics": model.metrics,
+        "metrics": {name: _number(value) for name, value in model.metrics.items()},
         "created_at": model.created_at.timestamp(),
         "url": reverse("model_download", args=[model.run_id, model.pk]) if model.storage_name else None,
     }
@@ -286,6 +286,11 @@ def log_items(lines: Iterable[tuple[str, LogRow]]) -> list[LogItem]:
             items.append(log_item(reporter, rows))
         rows.append(row)
     return items
+
+
+def _number(value: Any) -> Any:
+    """A number out of a JSON column: PostgreSQL gives 1e300 back as a whole number, which is too long to encode."""
+    return float(value) if isinstance(value, int) else value
 
 
 def _seconds(moment: datetime | None) -> float | None:

@@ -79,12 +79,8 @@ class _RunBatch:
     rounds: list[RoundPayload] = field(default_factory=list)
 
 
-class _NewPoint(NamedTuple):
-    key: SeriesKey
-    step: float
-    round: int | None
-    time: float
-    value: float
+# What is new of a series, in the order of its columns: (key, step, round, time, value). A plain tuple: there are many.
+_NewPoint = tuple[SeriesKey, float, int | None, float, float]
 
 
 def reports_store(reports: Sequence[Report], book: SeriesBook) -> Stored:
@@ -159,15 +155,17 @@ def _sort_in(report: Report, batch: _RunBatch, points: list[_NewPoint]) -> None:
     _, run_id, edge_id, payload = report
     match payload:
         case MetricsPayload():
+            keys: dict[str, SeriesKey] = {}
             for metric in payload.metrics:
-                key = SeriesKey(run_id, edge_id, "metric", metric["name"])
-                value = metric["value"]
+                name, value = metric["name"], metric["value"]
+                if name not in keys:
+                    keys[name] = SeriesKey(run_id, edge_id, "metric", name)
                 number = value if type(value) is float else value_of(value)
-                points.append(_NewPoint(key, metric["step"], metric.get("round"), metric["time"], number))
+                points.append((keys[name], metric["step"], metric.get("round"), metric["time"], number))
         case SystemPayload():
             for name, number in payload.figures().items():
                 key = SeriesKey(run_id, edge_id, "system", name)
-                points.append(_NewPoint(key, payload.time, None, payload.time, number))
+                points.append((key, payload.time, None, payload.time, number))
         case LogPayload():
             reporter = reporter_name(edge_id)
             for line in payload.lines:
@@ -194,7 +192,7 @@ def _events_merge(earlier: EventPayload, later: EventPayload) -> EventPayload:
 def _points_store(new_points: Sequence[_NewPoint], runs: dict[int, _RunBatch], book: SeriesBook) -> None:
     if not new_points:
         return
-    ids, created = book.resolve({point.key for point in new_points})
+    ids, created = book.resolve({point[0] for point in new_points})
     run_of = {series_id: key.run_id for key, series_id in ids.items()}
     for descriptor in created:
         runs[run_of[descriptor["id"]]].series.append(descriptor)
@@ -209,11 +207,12 @@ def _points_store(new_points: Sequence[_NewPoint], runs: dict[int, _RunBatch], b
         batch = runs[key.run_id]
         batch.points.append(row)
         change = batch.changes.get(series_id)
-        count = 1 if change is None else change.added + 1
-        if change is None or time >= change.time:
-            batch.changes[series_id] = SeriesChange(series_id, count, step, time, value)
+        if change is None:
+            batch.changes[series_id] = SeriesChange(series_id, 1, step, time, value)
         else:
-            batch.changes[series_id] = change._replace(added=count)
+            change.added += 1
+            if time >= change.time:
+                change.step, change.time, change.value = step, time, value
         if key.edge_id == 0 and key.kind == "metric" and flag == 0:
             batch.candidates.append(Candidate(key.name, number, round_))
     bulk().points_insert(rows)

@@ -6,6 +6,7 @@ Every function runs in the caller's transaction.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
 
 from django.db import connection
@@ -23,7 +24,8 @@ class ReceiptKey(NamedTuple):
     seq: int
 
 
-class SeriesChange(NamedTuple):
+@dataclass(slots=True)
+class SeriesChange:
     """New points of a series: how many, and the latest of them."""
 
     series_id: int

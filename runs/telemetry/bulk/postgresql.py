@@ -46,7 +46,13 @@ def points_insert(rows: Sequence[PointRow]) -> None:
 
 
 def series_update(changes: Sequence[SeriesChange]) -> None:
-    columns = [list(column) for column in zip(*changes, strict=True)]
+    columns: list[list[Any]] = [
+        [change.series_id for change in changes],
+        [change.added for change in changes],
+        [change.step for change in changes],
+        [change.time for change in changes],
+        [change.value for change in changes],
+    ]
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE runs_series AS s SET count = s.count + v.added, "
