@@ -26,7 +26,7 @@ def _kept_secret(path: Path) -> str:
 VAR_DIR = Path(env.str("ROUNDTABLE_VAR", default=str(BASE_DIR / "var")))
 STORE_DIR = VAR_DIR / "store"  # packages, models, uploaded data: content-addressed files
 RUNS_DIR = VAR_DIR / "runs"  # what the process backend unpacks and runs
-VENVS_DIR = VAR_DIR / "venvs"  # virtual environments of the process backend, by digest of their requirements
+VENVS_DIR = Path(env.str("ROUNDTABLE_VENVS", default=str(VAR_DIR / "venvs")))  # of the process backend, by digest of what they hold
 VAR_DIR.mkdir(parents=True, exist_ok=True)
 
 # The address that browsers, devices and instances use.
@@ -153,7 +153,14 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 # A stage may run for an hour; Redis hands a task to another worker after this many seconds without an acknowledgement.
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 2 * 3600}
+# Who sends a task does not wait for a Redis that is away: the reaper sends it later.
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 2 * 3600,
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.1,
+    "interval_max": 0.1,
+}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TIMEZONE = "UTC"
 

@@ -8,7 +8,7 @@ from runs.lifecycle.stages import PIPELINE_STATES
 from runs.lifecycle.turn import run_turn
 from runs.models import StageName
 from runs.pipeline.backends.interface import Handle, InstanceState
-from runs.states import InstanceStatus, StageState
+from runs.states import InstanceStatus, RunState, StageState
 from runs.tokens import run_token_digest, run_token_make
 
 
@@ -49,6 +49,8 @@ def aggregator_absent(run_id: int) -> bool:
     As long as a worker is at the launch it is not believed: the aggregator may appear yet.
     """
     with run_turn(run_id) as turn:
+        if turn.run.state not in (RunState.STOPPING, *RunState.ended()):
+            return False
         if turn.stages(name=StageName.LAUNCH, state=StageState.ACTIVE):
             return False
         return aggregator_apply(turn, InstanceStatus.KILLED, "It was not started.")

@@ -46,6 +46,11 @@ def run_stop(*, run: Run, user: Any, reason: str = "") -> Run:
 
     Stopping a run that is being stopped already changes nothing.
 
+    Args:
+        run: the run.
+        user: who stops it; must be an owner or a member of its project.
+        reason: the sentence to show; ``Stopped by NAME.`` when empty.
+
     Raises:
         RunRefused: the run was not started, or has ended.
     """
@@ -57,7 +62,7 @@ def run_stop(*, run: Run, user: Any, reason: str = "") -> Run:
             raise RunRefused("This run was not started, so that there is nothing to stop.")
         if turn.run.state in RunState.ended():
             raise RunRefused("This run has ended already.")
-        why = f"Stopped by {user}" + (f": {reason.strip()}" if reason.strip() else ".")
+        why = reason.strip() or f"Stopped by {user}."
         turn.move_run(RunState.STOPPING, why)
         instances_tell(turn, why)
         run_settle(turn)

@@ -12,8 +12,7 @@ from devices.presence import devices_notify
 from runs.lifecycle.effects import DEVICES_DISPATCH, INSTANCES_STOP, task_send
 from runs.lifecycle.ending import OFFLINE_STOPPING, WORKING_STATES, run_fail, run_settle
 from runs.lifecycle.turn import RunTurn, moment, run_notice_send, run_turn, sentence
-from runs.live.payloads import round_item
-from runs.models import Round, Run, RunDevice
+from runs.models import Run, RunDevice
 from runs.states import InstanceStatus, RunState
 
 if TYPE_CHECKING:
@@ -111,29 +110,18 @@ def aggregator_apply(turn: RunTurn, status: InstanceStatus, reason: str) -> bool
 
 
 def round_apply(run_id: int, payload: RoundPayload) -> bool:
-    """Store a round that the aggregator reports as finished; -1 only tells how many there will be.
+    """Apply what the aggregator says of its rounds to the run: the last finished one, how many, and for how long.
+
+    Rounds only go forward. A round that arrives just after the end of its run still counts.
 
     Returns:
-        Whether something changed: a round that is known already changes nothing.
+        Whether something changed.
     """
     try:
         with run_turn(run_id) as turn:
             run = turn.run
-            if run.state not in RunState.active():
+            if not run.attempt_id:
                 return False
-            if payload.round_index < 0:
-                if run.total_rounds == payload.total_rounds:
-                    return False
-                turn.write(run, total_rounds=payload.total_rounds)
-                return True
-            round_, created = Round.objects.get_or_create(
-                run=run,
-                round_index=payload.round_index,
-                defaults={"total_rounds": payload.total_rounds, "running_time": payload.running_time},
-            )
-            if not created:
-                return False
-            turn.add(round_item(round_))
             if payload.round_index > run.round_index:
                 turn.write(
                     run,
@@ -141,7 +129,11 @@ def round_apply(run_id: int, payload: RoundPayload) -> bool:
                     total_rounds=payload.total_rounds,
                     running_time=payload.running_time,
                 )
-                run_notice_send(run)
+            elif payload.round_index < 0 and run.total_rounds != payload.total_rounds:
+                turn.write(run, total_rounds=payload.total_rounds)
+            else:
+                return False
+            run_notice_send(run)
             return True
     except Run.DoesNotExist:
         return False

@@ -36,7 +36,6 @@ class RunTurn:
         self._state_changed = False
         self._stages: dict[int, Stage] = {}
         self._parts: dict[int, RunDevice] = {}
-        self._others: list[Item] = []
 
     def move_run(self, state: RunState, reason: str = "", **fields: Any) -> bool:
         """Change the run's state where the table allows it.
@@ -126,10 +125,6 @@ class RunTurn:
         else:
             self._parts[row.pk] = row
 
-    def add(self, item: Item) -> None:
-        """Put an item that is not a run, a stage or a device into the turn's live frame."""
-        self._others.append(item)
-
     def parts(self, **conditions: Any) -> list[RunDevice]:
         """Return the run's devices' parts, by client index."""
         rows = self.run.run_devices.filter(**conditions).select_related("device")
@@ -146,7 +141,6 @@ class RunTurn:
             items.append(run_item(self.run))
         items += [stage_item(stage) for stage in sorted(self._stages.values(), key=lambda stage: stage.position)]
         items += [device_item(part) for part in sorted(self._parts.values(), key=lambda part: part.client_index)]
-        items += self._others
         if items:
             frame_record(self.run.pk, items)
         if self._state_changed:
@@ -161,7 +155,7 @@ def run_turn(run_id: int) -> Iterator[RunTurn]:
         Run.DoesNotExist: there is no such run.
     """
     with transaction.atomic():
-        turn = RunTurn(Run.objects.select_for_update().get(pk=run_id))
+        turn = RunTurn(Run.objects.select_for_update(no_key=True).get(pk=run_id))
         yield turn
         turn.finish()
 
