@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 ONLINE_SECONDS = 1.0  # between two `online`
 RESULT_SECONDS = 3.0  # between two repetitions of an unanswered result
 GOODBYE_SECONDS = 5.0
+FAILURE_SECONDS = 20.0  # for the aggregator to hear of a failure
 
 
 class ServerSilent(RuntimeError):
@@ -84,7 +85,7 @@ def run_client(settings: Settings, environment: roundtable.Environment) -> None:
     except ServerSilent:
         raise
     except Exception as error:
-        unsaid = not link.send_surely(conversation.topic, Failed(instance, str(error)), GOODBYE_SECONDS)
+        unsaid = not _tell_failure(conversation, str(error))
         raise
     finally:
         link.close(speak_will=unsaid)
@@ -125,6 +126,19 @@ def _converse(
         else:
             conversation.pending = None
         heard_at = time.monotonic()
+
+
+def _tell_failure(conversation: _Conversation, reason: str) -> bool:
+    """Says `failed` until the aggregator, which may not be up yet, answers with `finish`; False when it never does."""
+    deadline = time.monotonic() + FAILURE_SECONDS
+    said_at = float("-inf")
+    while time.monotonic() < deadline:
+        if time.monotonic() - said_at >= ONLINE_SECONDS:
+            said_at = time.monotonic()
+            conversation.link.send(conversation.topic, Failed(conversation.instance, reason))
+        if isinstance(_next_order(conversation.link, 0.1), Finish):
+            return True
+    return False
 
 
 def _next_order(link: ControlLink, timeout: float) -> DownMessage | None:

@@ -66,7 +66,7 @@ class ControlLink:
     def send(self, topic: str, message: UpMessage | DownMessage) -> None:
         """Publishes now, or not at all while the broker is away: everything here is repeated by its sender."""
         if self._ready:
-            self._client.publish(topic, encode(message), qos=1)
+            roundtable.publish(self._client, topic, encode(message))
 
     def send_surely(self, topic: str, message: UpMessage | DownMessage, timeout: float) -> bool:
         """Publishes and waits for the broker's acknowledgement, for at most `timeout` seconds."""
@@ -75,7 +75,7 @@ class ControlLink:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.05)
-        info = self._client.publish(topic, encode(message), qos=1)
+        info = roundtable.publish(self._client, topic, encode(message))
         info.wait_for_publish(max(deadline - time.monotonic(), 0.1))
         return info.is_published()
 

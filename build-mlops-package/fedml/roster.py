@@ -99,6 +99,7 @@ class Roster:
             return True
         if isinstance(message, Failed):  # also of an instance that failed before it was online
             member.absent = f"it failed: {message.reason}"
+            self._link.send(self._topic(member), Finish("heard that it failed"))  # no order: it may start again
             return True
         if member.online is None or message.instance != member.online.instance:
             return False
@@ -144,4 +145,7 @@ class Roster:
     def _repeat(self, member: Member) -> None:
         if member.order is not None:
             member.told_at = time.monotonic()
-            self._link.send(f"runs/{self._run_id}/{member.edge_id}/fl/down", member.order)
+            self._link.send(self._topic(member), member.order)
+
+    def _topic(self, member: Member) -> str:
+        return f"runs/{self._run_id}/{member.edge_id}/fl/down"

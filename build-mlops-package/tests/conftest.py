@@ -53,10 +53,10 @@ def make_world(
     """Makes worlds whose instances end with the test."""
     worlds: list[World] = []
 
-    def make(**arguments: Any) -> World:
+    def make(edge_ids: tuple[int, ...] = (11, 12, 13, 14), **arguments: Any) -> World:
         folder = tmp_path / f"world-{len(worlds)}"
         folder.mkdir()
-        worlds.append(World(package, folder, broker, store, arguments=arguments))
+        worlds.append(World(package, folder, broker, store, edge_ids, arguments))
         return worlds[-1]
 
     yield make

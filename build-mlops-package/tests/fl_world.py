@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import getpass
 import hashlib
 import json
 import os
@@ -46,21 +47,32 @@ def wait_until(condition: Callable[[], Any], seconds: float = 10.0, what: str = 
 class Broker:
     """A mosquitto of its own on a loopback port that stays the same over a restart."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more_lines: str) -> None:
         self.port = free_port()
         self._config = folder / "mosquitto.conf"
-        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+        self._log = folder / "mosquitto.log"
+        lines = [f"listener {self.port} 127.0.0.1", f"user {getpass.getuser()}", "allow_anonymous true"]
+        lines += ["persistence false", "set_tcp_nodelay true"]
+        lines += more_lines
+        self._config.write_text("\n".join(lines) + "\n")
         self.start()
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            [MOSQUITTO, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wait_until(self._answers, what="mosquitto")
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stdout=log, stderr=log)
+        try:
+            wait_until(self._answers, what="mosquitto")
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def log(self) -> str:
+        """What the broker wrote: connections by their client ids among it."""
+        return self._log.read_text()
 
     def _answers(self) -> bool:
         with socket.socket() as probe:
@@ -119,6 +131,8 @@ class ModelStoreServer:
         store = self
 
         class Handler(BaseHTTPRequestHandler):
+            wbufsize = -1  # an answer in one packet
+
             def log_message(self, *arguments: Any) -> None:
                 pass
 
@@ -236,8 +250,8 @@ class World:
     folder: Path
     broker: Broker
     store: ModelStoreServer
-    edge_ids: tuple[int, ...] = (11, 12, 13, 14)
-    arguments: dict[str, Any] = field(default_factory=dict)
+    edge_ids: tuple[int, ...]
+    arguments: dict[str, Any]
     instances: list[Instance] = field(default_factory=list)
 
     def open(self, edge_id: int, **arguments: Any) -> Instance:

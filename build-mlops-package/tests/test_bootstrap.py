@@ -59,6 +59,7 @@ def test_without_arguments_it_takes_those_of_the_configuration(package: Path) ->
         "--url": "", "--none": "",
     }  # fmt: skip
     assert json.loads(run(package, "--").stdout.splitlines()[-1])[0] == []
+    assert bootstrap.render_arguments({"entry_arguments": {"low": -1, "dash": "-x"}}) == ["--low=-1", "--dash=-x"]
 
 
 def test_the_exit_code_is_passed_on(package: Path) -> None:

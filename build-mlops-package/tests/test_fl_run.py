@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,11 +48,12 @@ def noise(port: int) -> Iterator[None]:
 
     def on_message(client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
         with lock:
-            if (message.topic, message.payload) in echoed or message.payload in garbage:
+            said = (message.topic, bytes(message.payload))
+            if said in echoed or message.payload in garbage or "/99/" in message.topic:
                 return
-            echoed.add((message.topic, bytes(message.payload)))
-        client.publish(message.topic, message.payload, qos=1)
-        client.publish(message.topic, garbage[len(echoed) % len(garbage)], qos=1)
+            echoed.add(said)
+        for payload in (message.payload, *garbage):
+            client.publish(message.topic, payload, qos=1)
         client.publish(f"runs/{RUN_ID}/99/fl/up", message.payload, qos=1)
 
     client.on_message = on_message
@@ -109,7 +110,7 @@ def test_the_same_run_twice_gives_the_same_bytes_even_with_duplicates_and_garbag
     with noise(second.broker.port):
         assert run_to_the_end(second) == digest
     assert {(upload.round, upload.edge_id) for upload in second.store.uploads if upload.kind == "client"} == trained
-    assert "ignored a message of device 11: not JSON" in second.instances[0].log
+    assert re.search(r"ignored a message of device \d+: not JSON", second.instances[0].log)
     assert f"ignored a message on runs/{RUN_ID}/99/fl/up: no device of this run" in second.instances[0].log
 
 
@@ -133,26 +134,25 @@ def test_a_client_that_restarts_gets_the_round_again(make_world: MakeWorld) -> N
     wait_until(lambda: rounds_done(world) >= 3, 20, "round 3")
     clients[1].kill()
     clients[1] = world.open(12)
-    assert_finished(world, server.wait(), *[client.wait() for client in clients if client is not clients[1]])
-    assert clients[1].wait() == 0
+    assert_finished(world, server.wait(), *[client.wait() for client in clients])
     assert "device 12 is back" in server.log
     trained = {upload.round for upload in world.store.uploads if upload.edge_id == 12}
     assert trained == set(range(30))
 
 
 def test_a_vanished_client_is_missed_by_name_or_done_without(make_world: MakeWorld) -> None:
-    strict = make_world(**QUICK, comm_round=200, lost_timeout=1)
+    strict = make_world((11, 13), **QUICK, comm_round=200, lost_timeout=1)
     server, clients = strict.open_all()
     wait_until(lambda: rounds_done(strict) >= 2, 20, "round 2")
-    clients[2].kill()
+    clients[1].kill()
     assert server.wait() == 1, strict.logs()
     last_line = server.log.splitlines()[-1]
     assert "failed: device 13 gave no weights: its connection broke and did not come back" in last_line
-    assert [client.wait() for client in clients if client is not clients[2]] == [0, 0, 0]
+    assert clients[0].wait() == 0
     assert "the run ended early: round" in clients[0].log
     strict.store.uploads.clear()
 
-    tolerant = make_world(**QUICK, comm_round=30, lost_timeout=1, min_clients=3)
+    tolerant = make_world((11, 12, 13), **QUICK, comm_round=30, lost_timeout=1, min_clients=2)
     server, clients = tolerant.open_all()
     wait_until(lambda: rounds_done(tolerant) >= 2, 20, "round 2")
     clients[2].process.terminate()
@@ -160,11 +160,11 @@ def test_a_vanished_client_is_missed_by_name_or_done_without(make_world: MakeWor
     assert clients[2].wait() == 143
     assert "goes on without device 13: its connection broke" in server.log
     assert rounds_done(tolerant) == 30
-    assert "(3 clients" in server.log.splitlines()[-2]
+    assert "(2 clients" in server.log.splitlines()[-2]
 
 
 def test_private_files_are_trained_on_and_measured_by_their_devices(make_world: MakeWorld) -> None:
-    world = make_world(is_using_local_data=1, comm_round=3, model="lr")
+    world = make_world((11, 12), is_using_local_data=1, comm_round=3, model="lr")
     rng = np.random.default_rng(1)
     clients = []
     for edge_id in world.edge_ids:
@@ -184,20 +184,21 @@ def test_private_files_are_trained_on_and_measured_by_their_devices(make_world: 
 
 
 def test_uploaded_data_is_split_between_the_clients(make_world: MakeWorld) -> None:
-    world = make_world(synthetic_data_url=f"/api/runs/{RUN_ID}/data", partition_method="homo", comm_round=2)
+    world = make_world((11, 12), synthetic_data_url=f"/api/runs/{RUN_ID}/data", partition_method="homo", comm_round=2)
     rng = np.random.default_rng(1)
     y = rng.integers(0, 2, 100)
     rows = [f"{label},{value + label}" for label, value in zip(y, rng.normal(0, 0.2, 100), strict=True)]
     world.store.data = "\n".join(["label,height", *rows]).encode()
     run_to_the_end(world)
-    assert "online with 18 samples for training, 2 for validation" in world.instances[1].log
-    assert "(4 clients, 72 samples" in world.instances[0].log
+    assert "online with 36 samples for training, 4 for validation" in world.instances[1].log
+    assert "(2 clients, 72 samples" in world.instances[0].log
 
 
 def test_a_client_with_unusable_data_ends_the_run_with_its_reason(make_world: MakeWorld) -> None:
     world = make_world(is_using_local_data=1)
-    server = world.open(0)
     client = world.open(13, private_local_data="/nowhere/at/all")
+    wait_until(lambda: "fl-7-13" in world.broker.log(), what="the client's connection")
+    server = world.open(0)
     assert server.wait() == 1
     sentence = "/nowhere/at/all does not exist on this device: check the data path of the configuration"
     assert server.log.splitlines()[-1].endswith(f"device 13 cannot take part: it failed: {sentence}")
@@ -208,6 +209,7 @@ def test_a_client_with_unusable_data_ends_the_run_with_its_reason(make_world: Ma
 def test_the_aggregator_names_who_did_not_come_online(make_world: MakeWorld) -> None:
     world = make_world(**QUICK, online_timeout=3)
     clients = [world.open(edge_id) for edge_id in (11, 13)]
+    wait_until(lambda: all(f"fl-7-{edge_id}" in world.broker.log() for edge_id in (11, 13)), what="both connections")
     server = world.open(0)
     assert server.wait() == 1
     assert server.log.splitlines()[-1].endswith("devices 12, 14 did not come online within 3 s")
@@ -215,11 +217,11 @@ def test_the_aggregator_names_who_did_not_come_online(make_world: MakeWorld) -> 
 
 
 def test_a_stopped_aggregator_ends_its_clients(make_world: MakeWorld) -> None:
-    world = make_world(**QUICK, comm_round=100_000)
+    world = make_world((11, 12), **QUICK, comm_round=100_000)
     server, clients = world.open_all()
     wait_until(lambda: rounds_done(world) >= 1, 20, "round 1")
     server.process.terminate()
     assert server.wait(10) == 143
     assert server.log.splitlines()[-1].endswith("stopped by SIGTERM")
-    assert [client.wait() for client in clients] == [0, 0, 0, 0]
-    assert json.dumps("the aggregator was stopped")[1:-1] in clients[0].log
+    assert [client.wait() for client in clients] == [0, 0]
+    assert "the run ended early: the aggregator was stopped" in clients[0].log

@@ -11,8 +11,8 @@ Nothing here blocks or fails the training: reports go into a bounded queue that 
 (QoS 1) and models travel over HTTP. When the queue is full the oldest reports are dropped and counted in the log.
 Outside of a run (no ROUNDTABLE_* environment, or no paho-mqtt) every call does nothing, after one warning.
 
-The one dependency is paho-mqtt 2. `request`, `environment`, `new_mqtt_client` and `encode_safetensors` are the parts
-that an FL library needs for its own traffic; unlike the reporting functions they raise.
+The one dependency is paho-mqtt 2. `environment`, `new_mqtt_client`, `publish`, `request`, `store_model` and
+`encode_safetensors` are what an FL library needs for its own traffic; unlike the reporting functions they raise.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ __all__ = [
     "log_model",
     "log_round",
     "new_mqtt_client",
+    "publish",
     "report_model",
     "request",
     "store_model",
@@ -72,6 +73,7 @@ UNACKNOWLEDGED_LIMIT = 100  # messages handed to the MQTT client and not yet ack
 UPLOAD_LIMIT = 8  # models waiting for their upload
 ANSWER_LIMIT = 2**31  # bytes of an HTTP answer
 REQUEST_TIMEOUT = 30.0  # seconds that one HTTP attempt may be silent
+COMPLAINT_LIMIT = 1_000  # different warnings of one process
 NAME_LIMIT = 200
 VALUE_LIMIT = 1_000  # characters of an event's value
 
@@ -183,6 +185,16 @@ def new_mqtt_client(where: Environment, name: str) -> Client:
         client.tls_set()
     client.reconnect_delay_set(min_delay=1, max_delay=10)
     return client
+
+
+def publish(client: Client, topic: str, payload: bytes | str) -> MQTTMessageInfo:
+    """Publishes with QoS 1. A message that meets a broken connection is sent after the next one."""
+    from paho.mqtt.enums import MQTTErrorCode
+
+    info = client.publish(topic, payload, qos=1)
+    if info.rc == MQTTErrorCode.MQTT_ERR_NO_CONN:  # paho has queued it, but its info would raise ever after
+        info.rc = MQTTErrorCode.MQTT_ERR_SUCCESS
+    return info
 
 
 class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
@@ -332,6 +344,7 @@ class _Reporter:
         self._changed = threading.Condition()
         self._client = new_mqtt_client(where, "sdk")
         self._client.on_connect = self._on_connect
+        self._client.on_publish = self._on_publish
         self._client.connect_async(where.broker_host, where.broker_port, keepalive=30)
         self._client.loop_start()
         for target in (self._send_messages, self._send_models):
@@ -396,7 +409,7 @@ class _Reporter:
         self._unacknowledged = [info for info in self._unacknowledged if not info.is_published()]
 
     def _send_messages(self) -> None:
-        """1. Wait for a report, then a little for its neighbours. 2. Send one message. 3. Begin again."""
+        """Until closed: 1. wait for a report, 2. wait a little for its neighbours, 3. send them."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._pending or self._closed)
@@ -438,7 +451,7 @@ class _Reporter:
     def _publish(self, topic: str, payload: dict[str, Any]) -> None:
         self._sequence += 1
         body = json.dumps({"instance": self.instance, "seq": self._sequence, **payload}, allow_nan=False)
-        info = self._client.publish(f"runs/{self.where.run_id}/{self.where.edge_id}/{topic}", body, qos=1)
+        info = publish(self._client, f"runs/{self.where.run_id}/{self.where.edge_id}/{topic}", body)
         with self._changed:
             self._unacknowledged.append(info)
 
@@ -462,11 +475,15 @@ class _Reporter:
         if reason_code.is_failure:
             logger.warning("the broker refused the connection: %s", reason_code)
 
+    def _on_publish(self, client: Client, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
+        if reason_code.is_failure:
+            _complain("refused by the broker", "the broker refused a report: %s", reason_code)
+
 
 _reporter: _Reporter | None = None
 _start = threading.Lock()
 _silent = False
-_complaints: collections.Counter[str] = collections.Counter()
+_complaints: set[str] = set()
 
 
 def _get_reporter() -> _Reporter | None:
@@ -493,8 +510,8 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def _complain(subject: str, message: str, *arguments: object) -> None:
     """Warns once per subject, so that a mistake in a loop does not fill the log."""
-    _complaints[subject] += 1
-    if _complaints[subject] == 1:
+    if subject not in _complaints and len(_complaints) < COMPLAINT_LIMIT:
+        _complaints.add(subject)
         logger.warning(message, *arguments)
 
 
@@ -665,8 +682,8 @@ def _as_name(name: object) -> str:
 def _as_number(name: object, value: Any) -> float | str | None:
     """A finite number, or the name of one that JSON lacks; None with a warning for what is no number."""
     try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError) as error:
+        number = float(value.item() if hasattr(value, "item") else value)
+    except Exception as error:
         _complain(f"value of {name}", "%.250r is not reported: %s", name, error)
         return None
     if math.isfinite(number):

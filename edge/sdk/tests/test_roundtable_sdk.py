@@ -287,6 +287,23 @@ def test_a_forked_worker_is_an_instance_of_its_own(instance: Path, broker: Broke
     assert len(instances) == 2
 
 
+def test_a_refusal_of_the_broker_is_said_once(instance: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "strict").mkdir()
+    (tmp_path / "strict" / "acl").write_text("topic read #\n")
+    strict = Broker(tmp_path / "strict", f"acl_file {tmp_path / 'strict' / 'acl'}")
+    try:
+        write_home(tmp_path, strict.port)
+        for step in range(3):
+            roundtable.log({"x": step})
+            roundtable.flush(3)
+    finally:
+        roundtable.close(timeout=0)
+        strict.stop()
+    assert [record.getMessage() for record in caplog.records if "refused" in record.getMessage()] == [
+        "the broker refused a report: Not authorized"
+    ]
+
+
 def test_without_paho_it_is_a_no_op(instance: Path, tmp_path: Path) -> None:
     (tmp_path / "paho.py").write_text("raise ImportError('no paho here')")
     script = "import roundtable\nroundtable.log({'x': 1})\nroundtable.log({'x': 2})\nprint('trained')"

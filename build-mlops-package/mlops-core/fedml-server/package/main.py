@@ -153,7 +153,7 @@ def render_arguments(config: dict[str, Any]) -> list[str]:
         text = value if isinstance(value, str) else "" if value is None else json.dumps(value)
         if "${" in text:
             raise BootstrapError(f"entry_arguments.{key} is not rendered: {text}")
-        arguments += [f"--{key}", text]
+        arguments += [f"--{key}={text}"] if text.startswith("-") else [f"--{key}", text]
     return arguments
 
 
