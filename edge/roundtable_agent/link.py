@@ -171,6 +171,7 @@ class Link:
         client.on_connect = self._connection_answered
         client.on_connect_fail = self._connection_failed
         client.on_disconnect = self._disconnected
+        client.on_subscribe = self._subscribed
         client.on_publish = self._published
         client.on_message = self._received
         return client
@@ -182,6 +183,18 @@ class Link:
         client.reconnect_delay_set(1, random.randint(15, 30))  # noqa: S311
         if self._topics:
             client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._topics])
+        else:
+            self._ready()
+
+    def _subscribed(self, _: paho.Client, __: Any, ___: int, reasons: list[ReasonCode], ____: Any) -> None:
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        if refused:
+            self.problem = f"the broker refused the subscription of {self._login.username}: {refused[0]}"
+            log.error("%s; the platform's access list for this device is wrong", self.problem)
+        else:
+            self._ready()
+
+    def _ready(self) -> None:
         self.problem = ""
         self._connected.set()
         log.info("connected to the broker at %s:%d", self._login.host, self._login.port)

@@ -126,6 +126,7 @@ class Platform:
     def send(self, topic: str, payload: Any, *, retain: bool = False) -> None:
         """Publish; bytes as they are, anything else as JSON."""
         raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        wait_for(self._client.is_connected, what="the platform's connection")
         self._client.publish(topic, raw, qos=1, retain=retain).wait_for_publish(10)
 
     def heard(self, topic: str) -> list[dict[str, Any]]:
@@ -161,7 +162,10 @@ class Platform:
         return found
 
     def _received(self, _: paho.Client, __: Any, message: paho.MQTTMessage) -> None:
-        value = json.loads(message.payload) if message.payload else {}
+        try:
+            value = json.loads(message.payload)
+        except (ValueError, RecursionError):
+            return
         self.messages.append((message.topic, value if isinstance(value, dict) else {"value": value}))
 
 
@@ -271,12 +275,14 @@ class PlatformServer:
         self._thread.join()
 
 
-def program(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
+def program(
+    *arguments: str, stdin: int = subprocess.DEVNULL, environment: dict[str, str] | None = None
+) -> "subprocess.Popen[str]":
     """Start `python -m ...` with the agent's folder on its path."""
     return subprocess.Popen(
         [sys.executable, "-m", *arguments],
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(EDGE_FOLDER), **environment},
-        stdin=subprocess.DEVNULL,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(EDGE_FOLDER), **(environment or {})},
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
