@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from django.conf import settings
@@ -58,6 +59,12 @@ class Device(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("device_detail", args=[self.pk])
+
+    @property
+    def gpu_names(self) -> list[str]:
+        """The device's graphics processors in words, equal ones counted: ``["2 x A100"]``."""
+        counts = Counter(gpu["name"] or "GPU" for gpu in self.gpu)
+        return [f"{count} x {name}" if count > 1 else name for name, count in counts.items()]
 
 
 class EnrolmentCode(models.Model):

@@ -31,7 +31,6 @@ SORTS = {
     "cpu": "cpu_count",
     "memory": "memory_bytes",
     "owner": "owner__username",
-    "seen": "last_seen_at",
 }
 WHOSE = {"": "All", "mine": "Mine", "team": "My team's"}
 # Tells htmx to stop asking (https://htmx.org/docs/#polling).

@@ -80,7 +80,7 @@ def test_it_shows_states_that_follow_live(
 
 
 def test_a_hostile_name_is_text(client: Client, owner: User, device_make: Callable[..., Device]) -> None:
-    device_make("<script>alert(1)</script>", os="<b>", gpu=[{"name": "<i>GPU</i>"}])
+    device_make("<script>alert(1)</script>", os="<b>", gpu=[{"name": "<i>GPU</i>", "memory_bytes": 0}])
     client.force_login(owner)
     page = client.get("/devices/").content.decode()
     assert "<script>alert" not in page
