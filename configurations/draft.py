@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from configurations.expressions import ExpressionError, RenderedEntry, render_collect
+from configurations.expressions import ExpressionError, RenderedEntry, argument_text, render_collect
 from configurations.manifest import example_variables
 from configurations.models import Configuration, Package, PackageKind
 from configurations.problems import Problem
@@ -139,6 +139,31 @@ class EntryPreview:
     kind: PackageKind
     rendered: RenderedEntry
     errors: list[ExpressionError]
+
+
+@dataclass
+class ArgumentShown:
+    """One entry argument with what each package writes (``raw``) and what it comes to (``values``), by kind."""
+
+    name: str
+    raw: dict[str, str] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def raw_shown(self) -> list[str]:
+        """What the packages write where that holds an expression; one entry where both write the same."""
+        return [raw for raw in dict.fromkeys(self.raw.values()) if "${" in raw]
+
+
+def arguments_shown(previews: Sequence[EntryPreview]) -> list[ArgumentShown]:
+    """Return the arguments of both packages beside each other, in the order of the server's."""
+    shown: dict[str, ArgumentShown] = {}
+    for preview in previews:
+        for resolved in preview.rendered.resolved:
+            argument = shown.setdefault(resolved["name"], ArgumentShown(resolved["name"]))
+            argument.raw[preview.kind.value] = argument_text(resolved["raw"])
+            argument.values[preview.kind.value] = resolved["value"]
+    return list(shown.values())
 
 
 def entry_preview(

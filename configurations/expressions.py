@@ -176,8 +176,11 @@ def _short(text: str) -> str:
 class _Resolver:
     """Resolves rows and arguments of one reporter; every row is resolved once."""
 
-    def __init__(self, rows: Mapping[str, tuple[Value, _Source]], variables: InternalVariables) -> None:
+    def __init__(
+        self, rows: Mapping[str, tuple[Value, _Source]], removed: set[str], variables: InternalVariables
+    ) -> None:
         self._rows = rows
+        self._removed = removed
         self._variables = variables.values()
         self._known: dict[str, Any] = {}
         self._open: list[str] = []
@@ -215,15 +218,9 @@ class _Resolver:
             raise self._unknown(reference, source)
         if reference in self._known:
             return self._known[reference]
-        value, row_source = self._rows[reference]
         if reference in self._open:
-            path = " -> ".join([*self._open[self._open.index(reference) :], reference])
-            raise ExpressionError(
-                row_source.file,
-                row_source.line,
-                f"The values refer to each other in a circle: {path}.",
-                "Give one of them a plain value.",
-            )
+            raise self._circle(self._open[self._open.index(reference) :])
+        value, row_source = self._rows[reference]
         if len(self._open) >= CHAIN_MAX:
             raise ExpressionError(
                 row_source.file,
@@ -238,30 +235,49 @@ class _Resolver:
             self._open.pop()
         return self._known[reference]
 
+    def _circle(self, members: list[str]) -> ExpressionError:
+        """One and the same error for a circle, from wherever it was entered."""
+        first = members.index(min(members))
+        path = [*members[first:], *members[:first], members[first]]
+        source = self._rows[path[0]][1]
+        return ExpressionError(
+            source.file,
+            source.line,
+            f"The values refer to each other in a circle: {' -> '.join(path)}.",
+            "Give one of them a plain value.",
+        )
+
     def _unknown(self, reference: str, source: _Source) -> ExpressionError:
-        section, dot, key = reference.partition(".")
-        known = [*self._rows, *(f"FEDSYS.{name}" for name in VARIABLES)]
+        """Say what a reference that leads nowhere was probably meant to be."""
+        section, _, key = reference.partition(".")
+        variables = [f"FEDSYS.{name}" for name in VARIABLES]
         if _variable_name(reference) is not None:
             what = f"There is no internal variable ${{{_short(reference)}}}."
-            choices = [f"FEDSYS.{name}" for name in VARIABLES]
-            alternative = f"The internal variables are {', '.join(VARIABLES)}."
-        elif dot and section in SECTIONS:
+            close = _closest(f"FEDSYS.{_variable_name(reference)}", variables)
+            fix = f"The internal variables are {', '.join(VARIABLES)}."
+        elif section in SECTIONS and key:
             what = f"{section} has no value named {_short(key)}, to which ${{{_short(reference)}}} refers."
-            choices = [name for name in known if name.startswith(f"{section}.")] + known
-            alternative = f"Add a row named {_short(key)} to {section}, or refer to another."
+            if reference in self._removed:
+                return ExpressionError(source.file, source.line, what, f"Add the value {key} again.")
+            keys = {name.partition(".")[2]: name for name in self._rows}
+            same_section = {name.partition(".")[2]: name for name in self._rows if name.startswith(f"{section}.")}
+            keys.update(same_section)
+            match = difflib.get_close_matches(key[:200], keys, n=1, cutoff=0.8)
+            close = keys[match[0]] if match else None
+            fix = f"Add a value named {_short(key)} to {section}, or refer to another one."
         else:
             what = f"${{{_short(reference)}}} refers to nothing."
-            choices = known
-            alternative = (
+            close = _closest(reference, [*self._rows, *variables])
+            fix = (
                 "Write ${model_config.NAME}, ${hyperparameters_config.NAME} or ${FEDSYS.NAME}."
                 " Text that holds ${ cannot be anything else."
             )
-        close = difflib.get_close_matches(reference[:200], choices, n=1, cutoff=0.75) or [
-            name for name in known if dot and key and name.partition(".")[2] == key
-        ]
-        return ExpressionError(
-            source.file, source.line, what, f"Did you mean ${{{close[0]}}}?" if close else alternative
-        )
+        return ExpressionError(source.file, source.line, what, f"Did you mean ${{{close}}}?" if close else fix)
+
+
+def _closest(reference: str, known: Sequence[str]) -> str | None:
+    matches = difflib.get_close_matches(reference[:200], known, n=1, cutoff=0.8)
+    return matches[0] if matches else None
 
 
 def _variable_name(reference: str) -> str | None:
@@ -300,7 +316,8 @@ def render_collect(
         for section, section_rows in sections.items()
         for row in section_rows
     }
-    resolver = _Resolver(rows, variables)
+    offered = {f"{section}.{row['name']}" for section in SECTIONS for row in manifest.get(section, ())}
+    resolver = _Resolver(rows, offered - rows.keys(), variables)
     errors: dict[Problem, ExpressionError] = {}
 
     def attempt(resolve: Callable[[Any, _Source], Any], raw: Any, source: _Source, instead: Any) -> Any:

@@ -193,7 +193,7 @@ class _Reader:
     # --- From nodes to sections ----------------------------------------------------------------------------------
 
     def _sections(self, root: yaml.Node) -> None:
-        if not isinstance(root, yaml.MappingNode):
+        if root.tag != f"{_TAG}map" or not isinstance(root, yaml.MappingNode):
             self._problem(root, "The file is not a map of sections.", f"Write the sections {', '.join(ALL_SECTIONS)}.")
             raise _Stop
         sections: dict[str, yaml.Node] = {}
@@ -234,7 +234,7 @@ class _Reader:
         """Return a section's node if it is a map; a section that is left empty is as good as missing."""
         if node is None or _is_empty(node):
             return None
-        if not isinstance(node, yaml.MappingNode):
+        if node.tag != f"{_TAG}map" or not isinstance(node, yaml.MappingNode):
             self._problem(node, f"The section {name} is not a map.", "Write one 'name: value' a line, indented.")
             return None
         return node
@@ -296,6 +296,9 @@ class _Reader:
     # --- Values --------------------------------------------------------------------------------------------------
 
     def _value(self, name: str, node: yaml.Node) -> Value:
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in (f"{_TAG}seq", f"{_TAG}map"):
+            self._tag_problem(name, node)
+            return None
         if isinstance(node, yaml.SequenceNode):
             elements: list[Any] = []
             for element in node.value:
@@ -320,6 +323,13 @@ class _Reader:
         value: Value = self._scalar(name, node)
         return value
 
+    def _tag_problem(self, name: str, node: yaml.Node) -> None:
+        self._problem(
+            node,
+            f"{_shown(name)} has the tag {_shown(node.tag)}, which is not read.",
+            "Write a plain value without !.",
+        )
+
     def _scalar(self, name: str, node: yaml.ScalarNode) -> Any:
         """Return the typed value of a scalar, reporting what YAML reads otherwise than it looks."""
         shown, text = _shown(name), node.value
@@ -334,9 +344,7 @@ class _Reader:
         if node.tag in (f"{_TAG}value", f"{_TAG}merge"):  # a lone = or <<
             return text
         if node.tag not in _SCALAR_TAGS:
-            self._problem(
-                node, f"{shown} has the tag {_shown(node.tag)}, which is not read.", "Write a plain value without !."
-            )
+            self._tag_problem(name, node)
             return text
         try:
             value = _CONSTRUCTOR.construct_object(node)

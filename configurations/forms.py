@@ -159,9 +159,19 @@ class ConfigurationForm(forms.Form):
                     self.add_error(problem.file, f"{problem.message} {problem.fix}")
             self.problems = [problem for problem in self.problems if problem.file not in FORM_FIELDS]
             place_problems(self.problems, self.sections)
-        if self.problems:
-            self.add_error(None, "Some values need your attention: they are marked below.")
+        if self.problems and not self.errors:
+            self.add_error(None, "These values need your attention; nothing is saved yet.")
         return cleaned
+
+    @property
+    def wrong_fields(self) -> list[tuple[str, str]]:
+        """Label and error of every field that is not right, for the summary at the top of the page."""
+        return [
+            (str(self.fields[name].label or name.replace("_", " ").capitalize()), str(error))
+            for name, errors in self.errors.items()
+            if name in self.fields
+            for error in errors
+        ]
 
     def refuse(self, problems: list[Problem]) -> None:
         """Show what the save refused."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from pathlib import Path, PurePosixPath
 from typing import TypedDict
 
@@ -17,6 +18,7 @@ from configurations.rows import Row, Value
 
 REQUIREMENTS_BYTES_MAX = 256 * 1024
 REQUIREMENTS_LINES_MAX = 1_000
+_COMMENT = re.compile(r"(^|\s+)#.*$")
 
 
 class ManifestArgument(TypedDict):
@@ -116,13 +118,10 @@ def _manifest_of(archive: Archive, kind: str) -> Manifest:
         "unpacked_bytes": unpacked_bytes,
         "warnings": [warning.as_dict() for warning in config.warnings],
     }
-    if not config.problems:
-        _, errors = render_collect(
-            manifest, config.model_config, config.hyperparameters_config, example_variables(kind)
-        )
-        problems += [Problem(config_name, error.line, error.message, error.fix) for error in errors]
+    _, errors = render_collect(manifest, config.model_config, config.hyperparameters_config, example_variables(kind))
+    problems += [Problem(config_name, error.line, error.message, error.fix) for error in errors]
     if problems:
-        raise Refused(problems)
+        raise Refused(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
     return manifest
 
 
@@ -160,8 +159,8 @@ def _requirements(archive: Archive, name: str) -> tuple[list[str], str, list[Pro
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return [], "", [Problem(name, None, "The file is not valid UTF-8.", "Save it as UTF-8.")]
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
+    lines = [_COMMENT.sub("", line).strip() for line in text.splitlines()]
+    lines = [line for line in lines if line]
     if "\0" in text or len(lines) > REQUIREMENTS_LINES_MAX:
         return (
             [],

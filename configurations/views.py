@@ -12,11 +12,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from configurations.draft import ConfigurationDraft, same_value
+from configurations.draft import ConfigurationDraft, EntryPreview, arguments_shown, same_value
 from configurations.forms import ConfigurationForm
 from configurations.models import Configuration
-from configurations.row_fields import SECTION_TITLES
-from configurations.rows import ROW_TYPES, SECTIONS, value_text
+from configurations.rows import ROW_TYPES, value_text
 from configurations.services import (
     ConfigurationRefused,
     clone_draft,
@@ -84,18 +83,19 @@ def configuration_detail(request: HttpRequest, pk: int) -> HttpResponse:
             ("server", "Server package", configuration.server_package),
             ("client", "Client package", configuration.client_package),
         ],
-        "sections": [_section_shown(configuration, section) for section in SECTIONS],
-        "previews": ConfigurationDraft.of(configuration).previews(),
+        "model": _section_shown(configuration, "model_config"),
+        "hyperparameters": _section_shown(configuration, "hyperparameters_config"),
+        **_preview_context(ConfigurationDraft.of(configuration).previews()),
         "runs": runs[:RUNS_SHOWN],
         "run_count": runs.count(),
     }
     return render(request, "configurations/configuration_detail.html", context)
 
 
-def _section_shown(configuration: Configuration, section: str) -> tuple[str, list[dict[str, Any]]]:
-    """A section's title, and its rows with what the server package says where that is something else."""
+def _section_shown(configuration: Configuration, section: str) -> list[dict[str, Any]]:
+    """The rows of a section, with what the server package says where that is something else."""
     offered = {row["name"]: row["value"] for row in configuration.server_package.manifest[section]}
-    rows = [
+    return [
         {
             "name": row["name"],
             "type": ROW_TYPES[row["type"]],
@@ -106,7 +106,11 @@ def _section_shown(configuration: Configuration, section: str) -> tuple[str, lis
         }
         for row in getattr(configuration, section)
     ]
-    return SECTION_TITLES[section], rows
+
+
+def _preview_context(previews: list[EntryPreview]) -> dict[str, Any]:
+    problems = dict.fromkeys(error.problem for preview in previews for error in preview.errors)
+    return {"previews": previews, "arguments": arguments_shown(previews), "preview_problems": list(problems)}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -167,7 +171,7 @@ def _form_page(
 def _draft_context(form: ConfigurationForm) -> dict[str, Any]:
     return {
         "form": form,
-        "previews": form.previews(),
+        **_preview_context(form.previews()),
         "row_types": ROW_TYPES,
         "packages": [("server", form.packages["server"]), ("client", form.packages["client"])],
     }
@@ -185,7 +189,7 @@ def configuration_draft(request: HttpRequest) -> HttpResponse:
 def configuration_preview(request: HttpRequest) -> HttpResponse:
     """The fragment with the commands that a form, as it stands, comes to. Nothing is saved."""
     form = ConfigurationForm(request.POST, user=_user(request))
-    return render(request, "configurations/_preview.html", {"previews": form.previews()})
+    return render(request, "configurations/_preview.html", _preview_context(form.previews()))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
