@@ -20,6 +20,8 @@ pytestmark = pytest.mark.django_db
 MANIFEST = {
     "kind": "server",
     "root": "package",
+    "model_config": [],
+    "hyperparameters_config": [],
     "entry_file": "fedml/main.py",
     "entry_arguments": [
         {"name": "model", "value": "${model_config.modelName}", "line": 1},

@@ -101,13 +101,8 @@ export class LogView {
   }
 
   #append(lines) {
-    const fresh = lines.filter((line) => !this.ids.has(line.id));
-    const fragment = document.createDocumentFragment();
-    for (const line of fresh) {
-      this.ids.add(line.id);
-      fragment.append(this.#row(line));
-    }
-    this.scroller.append(fragment);
+    const fresh = this.#unknown(lines);
+    this.scroller.append(...fresh.map((line) => this.#row(line)));
     if (this.following) {
       this.#trim();
       this.scroller.scrollTop = this.scroller.scrollHeight;
@@ -116,6 +111,11 @@ export class LogView {
       this.#showJump();
     }
     this.#describe();
+  }
+
+  /** Those of the lines that are not shown yet, each once; from now on they count as shown. */
+  #unknown(lines) {
+    return lines.filter(({ id }) => !this.ids.has(id) && this.ids.add(id));
   }
 
   // Only at the end is the start cut: what somebody reads stays where it is.
@@ -160,8 +160,7 @@ export class LogView {
       const before = this.scroller.firstElementChild.dataset.id;
       const { lines, more } = await this.source.fetch({ ...filter, before });
       if (filter !== this.filter) return;
-      const fresh = lines.filter((line) => !this.ids.has(line.id));
-      fresh.forEach((line) => this.ids.add(line.id));
+      const fresh = this.#unknown(lines);
       const height = this.scroller.scrollHeight;
       const top = this.scroller.scrollTop;
       this.scroller.prepend(...fresh.map((line) => this.#row(line)));
