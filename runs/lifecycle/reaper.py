@@ -45,14 +45,17 @@ RUNS_AT_ONCE = 200
 def reap() -> None:
     """Look after everything that is under way. To be called every few seconds.
 
-    1. Devices that fell silent are taken for offline.
+    1. Devices that fell silent are taken for offline; the parts of those that were unbound end.
     2. Stages whose worker was lost are taken up again, or failed when that happened too often.
     3. Stages that were never sent are sent.
     4. Aggregators are watched; one that ended without a word ends its run.
     5. Runs whose aggregator is done do not wait for their clients for ever.
     6. Runs that are being stopped do not wait for ever.
     """
-    _each(devices_mark_silent(), device_presence_changed, "device %d")
+    unbound = RunDevice.objects.filter(device__unbound_at__isnull=False).exclude(status__in=InstanceStatus.ended())
+    unbound = unbound.exclude(run__state=RunState.CREATED)
+    gone = {*devices_mark_silent(), *unbound.values_list("edge_id", flat=True)}
+    _each(sorted(gone), device_presence_changed, "device %d")
     now = timezone.now()
     late = now - timedelta(seconds=settings.STAGE_HEARTBEAT_SECONDS)
     lost = Stage.objects.filter(state=StageState.ACTIVE, heartbeat_at__lt=late)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 OFFLINE_PREFIX = "offline"
 # How long after its dispatch a device may say that it does not have the run: the command may still be on its way.
 COMMAND_SECONDS = 30.0
+UNBOUND_REASON = "The device was unbound."
 LOST_REASON = "The device came back without this run's client; its agent was set up anew or its files were lost."
 
 
@@ -142,22 +143,28 @@ def round_apply(run_id: int, payload: RoundPayload) -> bool:
 def device_presence_changed(edge_id: int) -> None:
     """Show in every run of a device that it went offline or came back. The run goes on without it.
 
-    To be called after the device's presence was stored.
+    A device that was unbound does not come back: its part is over. To be called after the device's presence was stored.
     """
     for run_id in _open_parts(edge_id):
         with run_turn(run_id) as turn:
             part = next(iter(turn.parts(edge_id=edge_id)), None)
             if part is None or part.status in InstanceStatus.ended():
                 continue
-            online = part.device is not None and part.device.online
             stopping = part.status == InstanceStatus.STOPPING
+            if part.device is None or part.device.unbound_at is not None:
+                turn.move_device(
+                    part, InstanceStatus.KILLED if stopping else InstanceStatus.FAILED, UNBOUND_REASON, phase=""
+                )
+                run_settle(turn)
+                continue
+            online = part.device.online
             reason = part.reason
             if online:
                 if reason.startswith(OFFLINE_PREFIX):
                     reason = "It was told to stop." if stopping else ""
             elif stopping:
                 reason = OFFLINE_STOPPING
-            elif part.device is not None:
+            else:
                 reason = f"{OFFLINE_PREFIX} since {moment(part.device.online_since)}"
             turn.write(part, reason=reason)
             run_settle(turn)

@@ -185,3 +185,31 @@ def test_aggregators_of_ended_and_unknown_runs_are_stopped(sent: Sent, stub: Stu
     stub.stopped.clear()
     lifecycle.sweep()
     assert sorted(stub.stopped, key=lambda handle: int(handle["stub"])) == [{"stub": ended.pk}, {"stub": 10_000}]
+
+
+def test_the_part_of_an_unbound_device_ends_and_the_run_goes_on_with_the_others(sent: Sent) -> None:
+    flow = flow_make(devices=2)
+    run = flow.running()
+    for device in flow.devices:
+        lifecycle.device_status_apply(run.pk, device.pk, status("TRAINING"))
+    gone = flow.devices[0]
+    gone.unbound_at, gone.online = timezone.now(), False
+    gone.save()
+    lifecycle.reap()
+    lifecycle.reap()
+    part = run.run_devices.get(edge_id=gone.pk)
+    assert (part.status, part.reason) == (InstanceStatus.FAILED, "The device was unbound.")
+    run.refresh_from_db()
+    assert (run.state, states_of_parts(run)) == (RunState.RUNNING, [InstanceStatus.FAILED, InstanceStatus.TRAINING])
+
+
+def test_a_run_that_stops_does_not_wait_for_an_unbound_device(sent: Sent) -> None:
+    flow = flow_make(devices=1)
+    run = flow.running()
+    lifecycle.device_status_apply(run.pk, flow.devices[0].pk, status("TRAINING"))
+    lifecycle.run_stop(run=run, user=flow.user)
+    flow.devices[0].unbound_at = timezone.now()
+    flow.devices[0].save()
+    lifecycle.reap()
+    part = run.run_devices.get()
+    assert (part.status, part.reason) == (InstanceStatus.KILLED, "The device was unbound.")
