@@ -6,7 +6,7 @@ import logging
 import math
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import roundtable
@@ -50,7 +50,7 @@ class _Conversation:
 
     link: ControlLink
     topic: str
-    instance: str = field(default_factory=lambda: secrets.token_hex(8))
+    instance: str
     pending: Online | Result | None = None
     said_at: float = 0.0
     last_round: int = -1

@@ -23,8 +23,8 @@ from fedml.weights import HEADER_LIMIT, Weights, WeightsError, check_like, to_by
 logger = logging.getLogger(__name__)
 
 FINISH_SECONDS = 10.0  # to tell the clients that the run is over
-MOST_PARAMETERS = 100_000_000  # of a layer: what a client announces is not to exhaust the memory
 STOP_SECONDS = 3.0  # the same when the aggregator is being stopped
+MOST_PARAMETERS = 100_000_000  # of a layer: what a client announces is not to exhaust the memory
 
 
 class RunFailed(RuntimeError):
@@ -208,7 +208,12 @@ def _fetch(store: ModelStore, result: Result, like: Weights) -> Contribution:
     """Fetches a client's weights. Raises WeightsError when they are not weights of this model."""
     if result.samples < 1:
         raise WeightsError("it announced no samples")
-    weights = store.get(result.key, result.sha256, max_bytes=len(to_bytes(like)) + HEADER_LIMIT)
+    try:
+        weights = store.get(result.key, result.sha256, max_bytes=len(to_bytes(like)) + HEADER_LIMIT)
+    except roundtable.PlatformError as error:
+        if error.status not in (400, 403, 404, 413):  # those speak of this object alone
+            raise
+        raise WeightsError(f"its weights cannot be fetched: {error}") from error
     check_like(weights, like)
     return Contribution(weights, result.samples, result.metrics)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -98,7 +99,8 @@ def test_it_learns_the_digits_and_reports_everything(make_world: MakeWorld) -> N
 
 
 def test_the_same_run_twice_gives_the_same_bytes_even_with_duplicates_and_garbage(make_world: MakeWorld) -> None:
-    settings = {**QUICK, "client_num_per_round": 2, "comm_round": 6, "model": "mlp"}
+    settings = {**QUICK, "client_num_per_round": 2, "comm_round": 6, "model": "mlp", "client_optimizer": "adam"}
+    settings |= {"client_learning_rate": 0.01, "federated_optimizer": "FedProx", "fedprox_mu": 0.1}
     first = make_world(**settings)
     digest = run_to_the_end(first)
     trained = {(upload.round, upload.edge_id) for upload in first.store.uploads if upload.kind == "client"}
@@ -161,6 +163,30 @@ def test_a_vanished_client_is_missed_by_name_or_done_without(make_world: MakeWor
     assert "goes on without device 13: its connection broke" in server.log
     assert rounds_done(tolerant) == 30
     assert "(2 clients" in server.log.splitlines()[-2]
+
+
+def test_results_that_are_lies_fail_their_device_alone(make_world: MakeWorld) -> None:
+    world = make_world((11, 12), **QUICK, comm_round=2, min_clients=1)
+    server, client = world.open(0), world.open(11)
+    up = f"runs/{RUN_ID}/12/fl/up"
+    with mqtt_client(world.broker.port, f"runs/{RUN_ID}/12/fl/down") as (liar, heard):
+        online = {"type": "online", "instance": "a", "features": 60, "classes": 10, "samples": 5}
+        done = {"type": "done", "instance": "a"}
+        result = {"type": "result", "instance": "a", "key": "../none", "sha256": "0", "samples": 5, "metrics": {}}
+        wait_until(lambda: "waiting for devices 11, 12" in server.log, 20, "the aggregator")
+        wait_until(lambda: liar.publish(up, json.dumps(online), qos=1) and heard, 20, "an answer")
+        for round_index in (0, 1):
+            wait_until(lambda: ("train", round_index) in [(p["type"], p.get("round")) for _, p in heard], 20, "train")  # noqa: B023
+            if round_index == 1:  # another device's weights: they are there, but not under this sha256
+                result["key"] = world.store.uploads[-1].key
+            liar.publish(up, json.dumps({**result, "round": round_index}), qos=1)
+        wait_until(lambda: heard[-1][1]["type"] == "finish", 20, "finish")
+        liar.publish(up, json.dumps(done), qos=1)
+        assert_finished(world, server.wait(), client.wait())
+    assert "round 1 goes on without device 12: its weights cannot be fetched: " in server.log
+    assert re.search(
+        r"round 2 goes on without device 12: the object \S+ does not have the announced SHA-256", server.log
+    )
 
 
 def test_private_files_are_trained_on_and_measured_by_their_devices(make_world: MakeWorld) -> None:

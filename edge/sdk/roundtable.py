@@ -219,8 +219,8 @@ def request(
     """Calls the platform's API with the run token and returns the body of its answer.
 
     While the platform is away, busy (429) or ill (5xx), the call is repeated with growing pauses for at most
-    `time_limit` seconds. Raises PlatformError with the platform's own sentence for any other refusal, and for an answer
-    of more than `max_bytes`.
+    `time_limit` seconds. Raises PlatformError with the platform's own sentence for any other refusal, and with status
+    413 for an answer of more than `max_bytes`.
     """
     deadline = time.monotonic() + time_limit
     pause = 0.5
@@ -233,7 +233,7 @@ def request(
             with _opener.open(call, timeout=REQUEST_TIMEOUT) as answer:
                 content: bytes = answer.read(max_bytes + 1)
             if len(content) > max_bytes:
-                raise PlatformError(f"{path.partition('?')[0]} answered with more than {max_bytes} bytes")
+                raise PlatformError(f"{path.partition('?')[0]} answered with more than {max_bytes} bytes", 413)
             return content
         except urllib.error.HTTPError as error:
             failure = PlatformError(_refusal(error), error.code)
