@@ -113,7 +113,7 @@ def sprite(icons: Path, names: list[str]) -> str:
         body = source[source.index(">", source.index("<svg")) + 1 : source.rindex("</svg>")]
         body = re.sub(r"\s+", " ", body.replace('<path stroke="none" d="M0 0h24v24H0z" fill="none" />', "")).strip()
         symbols.append(
-            f'<symbol id="{name}" viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" '
+            f'<symbol id="{name}" viewBox="0 0 24 24" fill="none" stroke="currentColor" '
             f'stroke-linecap="round" stroke-linejoin="round">{body}</symbol>'
         )
     return '<svg xmlns="http://www.w3.org/2000/svg">\n' + "\n".join(symbols) + "\n</svg>\n"
