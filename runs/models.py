@@ -76,7 +76,7 @@ class Run(models.Model):
 
     ``configuration_copy`` is frozen when the run is created:
     ``{"name", "model_config": [rows], "hyperparameters_config": [rows], "private_data_path", "synthetic_data_url",
-    "synthetic_data_sha256", "server": manifest, "client": manifest, "overrides": [names of rows changed for this run]}``.
+    "synthetic_data_sha256", "server": manifest, "client": manifest, "overrides": [names of the rows changed]}``.
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="runs")
@@ -110,7 +110,7 @@ class Run(models.Model):
     aggregator_handle = models.JSONField(null=True, help_text="how the backend finds the aggregator again")
     aggregator_token_hash = models.CharField(max_length=64, blank=True)
     attempt_id = models.CharField(
-        max_length=32, blank=True, help_text="random, new at each start and retry: run tokens and commands are made of it"
+        max_length=32, blank=True, help_text="random, new at each start and retry: tokens and commands are made of it"
     )
 
     stop_sent_at = models.DateTimeField(null=True, help_text="when what works for the run was last told to stop")
@@ -146,6 +146,7 @@ class RunDevice(models.Model):
     command_sent_at = models.DateTimeField(null=True)
     first_report_at = models.DateTimeField(null=True)
     token_hash = models.CharField(max_length=64, blank=True)
+    missing_since = models.DateTimeField(null=True, help_text="since when the device lists the run no more")
     holds_device = models.BooleanField(default=False, help_text="the device works, or is about to, for this run")
 
     class Meta:
@@ -241,7 +242,7 @@ class Point(models.Model):
 
 
 class Receipt(models.Model):
-    """A telemetry message that was stored. The same (run, edge, instance, seq) again is a replay and changes nothing."""
+    """A telemetry message that was stored. The same (run, edge, instance, seq) again is a replay: nothing changes."""
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="+", db_index=False)
     edge_id = models.BigIntegerField()
@@ -286,7 +287,9 @@ class Event(models.Model):
     ended_time = models.FloatField(null=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["run", "edge_id", "name", "value"], name="an_event_once_per_run")]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "edge_id", "name", "value"], name="an_event_once_per_run")
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} {self.value} of edge {self.edge_id}"

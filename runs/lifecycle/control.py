@@ -168,5 +168,6 @@ def _begin_anew(turn: RunTurn, part: RunDevice) -> None:
         exit_code=None,
         token_hash="",
         command_sent_at=None,
+        missing_since=None,
         first_report_at=None,
     )

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from runs.telemetry.payloads import RoundPayload, StatusPayload
 
 OFFLINE_PREFIX = "offline"
-# How long after its dispatch a device may say that it does not have the run: the command may still be on its way.
-COMMAND_SECONDS = 30.0
+# How long a device may go without naming a run that it should hold: the command, or the report of its end, may be on
+# its way. A presence message is repeated every 30 s.
+MISSING_SECONDS = 20.0
 UNBOUND_REASON = "The device was unbound."
 LOST_REASON = "The device came back without this run's client; its agent was set up anew or its files were lost."
 
@@ -185,6 +186,7 @@ def device_runs_reconcile(edge_id: int, run_ids: Collection[int]) -> None:
     """
     held = set(run_ids)
     parts = RunDevice.objects.filter(edge_id=edge_id)
+    parts.filter(run_id__in=held).exclude(missing_since=None).update(missing_since=None)
     for part in parts.filter(run_id__in=held).select_related("run"):
         ended = part.status in InstanceStatus.ended() or part.status == InstanceStatus.STOPPING
         if ended or part.run.state not in WORKING_STATES:
@@ -195,17 +197,21 @@ def device_runs_reconcile(edge_id: int, run_ids: Collection[int]) -> None:
 
 
 def _part_missing(run_id: int, edge_id: int) -> None:
-    """Deal with a part that its device does not know of."""
+    """Deal with a part that its device does not know of: at the second time, a while after the first."""
     now = timezone.now()
     with run_turn(run_id) as turn:
         part = next(iter(turn.parts(edge_id=edge_id)), None)
         if part is None or part.status in InstanceStatus.ended():
             return
-        long_ago = now - timedelta(seconds=COMMAND_SECONDS)
-        if part.command_sent_at is None or part.command_sent_at > long_ago or part.since > long_ago:
+        if part.missing_since is None:
+            RunDevice.objects.filter(pk=part.pk, missing_since=None).update(missing_since=now)
             return
-        if part.status == InstanceStatus.DISPATCHED and turn.run.state in WORKING_STATES:
-            turn.write(part, command_sent_at=now, reason="The command was sent again: the device did not have it.")
+        if now - max(part.missing_since, part.since) < timedelta(seconds=MISSING_SECONDS):
+            return
+        if part.status in (InstanceStatus.IDLE, InstanceStatus.DISPATCHED) and turn.run.state in WORKING_STATES:
+            if part.command_sent_at is None:
+                return  # the pipeline is at it
+            turn.write(part, missing_since=None, reason="The command was sent again: the device did not have it.")
             task_send(DEVICES_DISPATCH, run_id=run_id, edge_ids=[edge_id])
             return
         if part.status == InstanceStatus.STOPPING:

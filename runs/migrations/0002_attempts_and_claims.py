@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='run',
             name='attempt_id',
-            field=models.CharField(blank=True, help_text='random, new at each start and retry: run tokens and commands are made of it', max_length=32),
+            field=models.CharField(blank=True, help_text='random, new at each start and retry: tokens and commands are made of it', max_length=32),
         ),
         migrations.AddField(
             model_name='rundevice',

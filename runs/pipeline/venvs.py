@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import IO
@@ -87,15 +88,26 @@ def venv_make(context: StageContext, folder: Path, requirements: Path, what: str
         _end_leftover(target)
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(mode=0o700)
-        _run(context, [sys.executable, "-I", "-m", "venv", str(target)], target)
-        command = [str(python), "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
         context.log(f"pip install -r requirements.txt   (environment {digest[:12]})")
-        code, lines = _run(context, [*command, "--progress-bar", "off", "-r", str(requirements)], target)
+        code, lines = 0, []
+        for command in _commands(target, python, requirements):
+            code, lines = _run(context, command, target)
+            if code != 0:
+                break
         if code != 0:
             shutil.rmtree(target, ignore_errors=True)
             raise StageFailed(_failure(lines, code, what))
         ready.write_text(json.dumps({"requirements": requirements.read_text(errors="replace"), "made": time.time()}))
     return Venv(python, made=True)
+
+
+def _commands(target: Path, python: Path, requirements: Path) -> list[list[str]]:
+    """The commands that make an environment. The platform's own pip is lent to it: copying one in takes seconds."""
+    lent = find_spec("pip") is not None
+    venv = [sys.executable, "-I", "-m", "venv", *(["--without-pip"] if lent else []), str(target)]
+    pip = [sys.executable, "-I", "-m", "pip", "--python", str(python)] if lent else [str(python), "-I", "-m", "pip"]
+    options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    return [venv, [*pip, "install", *options, "-r", str(requirements)]]
 
 
 @contextmanager

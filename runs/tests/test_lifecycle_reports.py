@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from runs import lifecycle
-from runs.models import RunDevice
+from runs.models import Run, RunDevice
 from runs.states import InstanceStatus, RunState
 from runs.tests.conftest import Sent
 from runs.tests.flow import flow_make, round_, stage_pass, states_of_parts, states_of_stages, status
@@ -199,15 +199,23 @@ def test_a_device_that_holds_a_run_that_it_should_hold_is_left_alone(sent: Sent)
     assert (sent, states_of_parts(run)) == ([], [InstanceStatus.TRAINING])
 
 
+def missing(run: Run, edge_id: int, seconds: float = 21) -> None:
+    """The device does not list the run, now and again after a while."""
+    lifecycle.device_runs_reconcile(edge_id, [])
+    long_ago = timezone.now() - timedelta(seconds=seconds)
+    assert RunDevice.objects.exclude(missing_since=None).get(run=run, edge_id=edge_id).status
+    RunDevice.objects.filter(run=run, edge_id=edge_id).update(missing_since=long_ago, since=long_ago)
+    lifecycle.device_runs_reconcile(edge_id, [])
+
+
 def test_a_command_that_never_arrived_is_sent_again(sent: Sent) -> None:
     flow = flow_make(devices=1)
     run, edge_id = flow.running(), flow.devices[0].pk
     sent.clear()
-    lifecycle.device_runs_reconcile(edge_id, [])
+    missing(run, edge_id, seconds=10)
     assert sent == []  # it may still be on its way
-    long_ago = timezone.now() - timedelta(seconds=31)
-    run.run_devices.update(command_sent_at=long_ago, since=long_ago)
-    lifecycle.device_runs_reconcile(edge_id, [])
+    run.run_devices.update(missing_since=None)
+    missing(run, edge_id)
     lifecycle.device_runs_reconcile(edge_id, [])
     assert sent == [("devices_dispatch", {"run_id": run.pk, "edge_ids": [edge_id]})]
     assert states_of_parts(run) == [InstanceStatus.DISPATCHED]
@@ -217,9 +225,7 @@ def test_a_client_that_its_device_has_lost_has_failed(sent: Sent) -> None:
     flow = flow_make()
     run, edge_id = flow.running(), flow.devices[0].pk
     lifecycle.device_status_apply(run.pk, edge_id, status("TRAINING"))
-    long_ago = timezone.now() - timedelta(seconds=31)
-    run.run_devices.update(command_sent_at=long_ago, since=long_ago)
-    lifecycle.device_runs_reconcile(edge_id, [])
+    missing(run, edge_id)
     part = run.run_devices.get(edge_id=edge_id)
     assert (part.status, part.reason) == (
         InstanceStatus.FAILED,
@@ -227,14 +233,30 @@ def test_a_client_that_its_device_has_lost_has_failed(sent: Sent) -> None:
     )
 
 
+def test_a_client_whose_end_is_still_on_its_way_is_not_taken_for_lost(sent: Sent) -> None:
+    flow = flow_make()
+    run, edge_id = flow.running(), flow.devices[0].pk
+    lifecycle.device_status_apply(run.pk, edge_id, status("TRAINING"))
+    lifecycle.device_runs_reconcile(edge_id, [])
+    assert lifecycle.device_status_apply(run.pk, edge_id, status("FINISHED")) is True
+    lifecycle.device_runs_reconcile(edge_id, [])
+    assert states_of_parts(run)[0] == InstanceStatus.FINISHED
+
+
+def test_a_run_that_is_listed_again_is_not_missing_any_more(sent: Sent) -> None:
+    flow = flow_make()
+    run, edge_id = flow.running(), flow.devices[0].pk
+    lifecycle.device_runs_reconcile(edge_id, [])
+    lifecycle.device_runs_reconcile(edge_id, [run.pk])
+    assert not run.run_devices.exclude(missing_since=None).exists()
+
+
 def test_a_client_that_was_to_stop_and_is_not_there_any_more_has_stopped(sent: Sent) -> None:
     flow = flow_make(devices=1)
     run, edge_id = flow.running(), flow.devices[0].pk
     lifecycle.run_stop(run=run, user=flow.user)
     lifecycle.aggregator_status_apply(run.pk, status("KILLED"))
-    long_ago = timezone.now() - timedelta(seconds=31)
-    run.run_devices.update(command_sent_at=long_ago, since=long_ago)
-    lifecycle.device_runs_reconcile(edge_id, [])
+    missing(run, edge_id)
     run.refresh_from_db()
     assert (run.state, states_of_parts(run)) == (RunState.KILLED, [InstanceStatus.KILLED])
 
