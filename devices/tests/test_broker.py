@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from django.test import override_settings
 from pytest_django import Settings
 
 from devices.broker import (
@@ -58,6 +59,13 @@ class Login:
 
     def connect(self) -> Mqtt:
         return Mqtt(self.user, self.password)
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MosquittoServer]:
+    """A broker of these tests alone: what other tests leave retained in the session's would be heard here."""
+    with MosquittoServer(tmp_path_factory.mktemp("broker")) as server, override_settings(MQTT_PORT=server.port):
+        yield server
 
 
 @pytest.fixture(scope="module")
