@@ -466,6 +466,37 @@ def test_a_run_is_started_and_stopped_without_leaving_the_page(
     assert errors == []
 
 
+def test_zooming_in_fetches_the_points_that_the_page_does_not_have(
+    browser: Browser, web: WebServer, ada: User, run: Run, errors: Errors
+) -> None:
+    report(run, 0, "loss", [float(number % 10) for number in range(3_000)])
+    page = open_page(browser, web, ada, run, errors, "?tab=results&x=step")
+    expect(page.locator('[data-figure="metric:loss"] .trace')).to_have_count(1)
+    ((steps, _),) = curves(page, "metric:loss").values()
+    assert len([step for step in steps if 100 <= (step or 0) <= 200]) < 101
+    page.evaluate(
+        """Plotly.relayout(document.querySelector('[data-figure="metric:loss"] .chart-plot'),
+            {"xaxis.range[0]": 100, "xaxis.range[1]": 200})"""
+    )
+    page.wait_for_function(
+        """() => document.querySelector('[data-figure="metric:loss"] .chart-plot').data[0].x
+            .filter(step => step >= 100 && step <= 200).length === 101"""
+    )
+    assert errors == []
+
+
+def test_a_run_is_renamed_in_place(browser: Browser, web: WebServer, ada: User, run: Run, errors: Errors) -> None:
+    page = open_page(browser, web, ada, run, errors)
+    page.get_by_role("button", name="Rename this run").click()
+    dialog = page.get_by_role("dialog", name="Rename this run")
+    dialog.get_by_label("Name").fill("<i>sheep</i>")
+    dialog.get_by_role("button", name="Rename").click()
+    expect(dialog).to_be_hidden()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("<i>sheep</i>")
+    expect(page).to_have_title("<i>sheep</i> · Roundtable")
+    assert errors == []
+
+
 @pytest.mark.parametrize("width", [1400, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_tab_fits_the_window_and_breaks_no_policy(

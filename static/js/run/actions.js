@@ -7,11 +7,11 @@ async function send(form) {
     method: "POST",
     body: new FormData(form),
     headers: { Accept: "application/json" },
-    redirect: "error",
+    redirect: "manual", // to the login page, when the session has ended
   });
   if (response.ok) return "";
   if (response.headers.get("Content-Type")?.startsWith("application/json")) return (await response.json()).error;
-  return response.status === 403
+  return response.status === 403 || response.type === "opaqueredirect"
     ? "You may not do this, or your session has ended. Reload the page."
     : `The server answered with an error (${response.status}). Reload the page, then try again.`;
 }

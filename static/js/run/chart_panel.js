@@ -49,7 +49,7 @@ export class ChartPanel {
     this.plot = element("div", "chart-plot");
     this.note = element("p", "chart-note");
     this.note.hidden = true;
-    const title = element("h3", "chart-title", figure.kind === "metric" ? titled(printable(figure.name)) : figure.title);
+    const title = element("h2", "chart-title", figure.kind === "metric" ? titled(printable(figure.name)) : figure.title);
     title.title = printable(figure.name);
     this.enlarge = button("arrows-diagonal", "Larger");
     const csv = button("file-text", "Download as CSV");

@@ -3,6 +3,7 @@ import { setText } from "./dom.js";
 import { printable } from "./format.js";
 
 const AXES = ["round", "step", "time"];
+const MOST_SHOWN = 60; // reporters whose curves are shown at first; of more, the aggregator's alone
 
 /**
  * Run the controls of a tab with figures.
@@ -56,6 +57,7 @@ export function chartViewStart(root, kind, store, changed) {
     edges.sort((a, b) => a - b);
     const key = edges.map((edge) => `${edge}:${store.reporterName(edge)}`).join("\n");
     if (legend.dataset.key === key) return;
+    if (legend.dataset.key === undefined && edges.length > MOST_SHOWN) view.hidden = new Set(edges.filter((edge) => edge !== 0));
     legend.dataset.key = key;
     legend.replaceChildren(
       ...edges.map((edge) => {

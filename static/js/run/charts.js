@@ -79,7 +79,7 @@ export function chartsStart(root, kind, store, view) {
     const { figures, prototypes, names } = store.figures;
     const known = figures.find((figure) => figure.kind === kind && figure.name === name);
     if (known) return known;
-    const described = names[name] ?? { title: name, unit: "", range: null };
+    const described = names[name] ?? { title: name.replace(/^gpu\.(\d+)\./, "GPU $1, "), unit: "", range: null };
     const { layout } = prototypes[kind];
     const yaxis = { ...layout.yaxis, ticksuffix: described.unit, ...(described.range ? { range: described.range } : {}) };
     return { kind, name, title: described.title, layout: { ...layout, yaxis } };

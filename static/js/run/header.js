@@ -21,6 +21,7 @@ export function headerStart(store) {
     if (!run) return;
     const name = printable(run.name);
     for (const element of document.querySelectorAll('[data-run="name"]')) setText(element, name);
+    document.title = `${name} · Roundtable`;
     setBadge(one("state"), run);
     setTime(one("since"), run.since);
     setText(one("reason"), printable(run.reason));

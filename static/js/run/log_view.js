@@ -202,5 +202,6 @@ export class LogView {
   #say(text) {
     this.note.textContent = text;
     this.note.hidden = text === "";
+    this.note.classList.toggle("is-alone", this.scroller.childElementCount === 0);
   }
 }

@@ -27,6 +27,11 @@ function openLog(reporter) {
   tabs.open("logs");
 }
 
+function openDevice(edgeId) {
+  tabs.open("training");
+  document.getElementById(`device-${edgeId}`).scrollIntoView({ block: "center" });
+}
+
 headerStart(store);
 numbersStart(root, store);
 devicesStart(root, store);
@@ -40,10 +45,11 @@ for (const kind of ["metric", "system"]) {
 }
 actionsStart();
 root.addEventListener("click", (event) => {
-  const link = event.target.closest("[data-open-log]");
+  const link = event.target.closest("[data-open-log], [data-open-device]");
   if (!link || event.metaKey || event.ctrlKey || event.shiftKey) return;
   event.preventDefault();
-  openLog(link.dataset.openLog);
+  if (link.dataset.openLog) openLog(link.dataset.openLog);
+  else openDevice(link.dataset.openDevice);
 });
 
 const showSocket = indicatorStart(store);

@@ -75,7 +75,7 @@ export function numbersStart(root, store) {
     const { run } = store;
     if (!run) return;
     set("round", String(run.round_index + 1));
-    set("rounds", run.total_rounds ? String(run.total_rounds) : "–");
+    set("of", run.total_rounds ? `of ${run.total_rounds}` : "");
     all("bar").forEach((bar) => {
       bar.max = run.total_rounds || 1;
       bar.value = run.round_index + 1;
