@@ -6,7 +6,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import plotly
-import pytest
 from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.core.management import call_command
