@@ -24,10 +24,16 @@ class Stopping(Exception):
 
 
 class Database:
-    """Does work in the database, and again when the database was away or gave the work up (a lock, a deadlock)."""
+    """Does work in the database, and again when the database was away or gave the work up (a lock, a deadlock).
 
-    def __init__(self, stop: threading.Event) -> None:
+    Args:
+        stop: set when the worker is to stop.
+        while_away: called before each new attempt.
+    """
+
+    def __init__(self, stop: threading.Event, while_away: Callable[[], None]) -> None:
         self._stop = stop
+        self._while_away = while_away
         self.away_since: float | None = None
 
     def work(self, function: Callable[[], Result]) -> Result:
@@ -47,6 +53,7 @@ class Database:
                 if self.away_since is None:
                     self.away_since = time.time()
                     logger.warning("The database does not take it (%s); trying again", str(error).strip())
+                self._while_away()
                 if self._stop.wait(wait):
                     raise Stopping from error
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)

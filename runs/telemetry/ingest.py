@@ -36,10 +36,6 @@ _RECEIPTS_AT_ONCE = 20_000
 RETIRE_QUIET_SECONDS = 2.0
 
 
-class SlotTaken(Exception):
-    """Another process receives for this slot."""
-
-
 class IngestWorker:
     """One worker. Any number run beside each other, each with a slot of its own (0, 1, 2, ...)."""
 
@@ -47,7 +43,7 @@ class IngestWorker:
         self._slot = slot
         self._receiver = Receiver(slot)
         self._stop = threading.Event()
-        self._database = Database(self._stop)
+        self._database = Database(self._stop, self._health_show)
         self._reporters = Reporters()
         self._book = SeriesBook()
         self._refusals = RefusalLog()
@@ -68,23 +64,18 @@ class IngestWorker:
 
         On ``stop`` it finishes with what it holds (unless the database is away) and disconnects; the broker keeps what
         comes in meanwhile.
-
-        Raises:
-            SlotTaken: another process began to receive for the same slot.
         """
         self._receiver.start()
         try:
-            while not self._stop.is_set() and not self._receiver.taken_over:
+            while not self._stop.is_set():
                 self._turn(wait=0.25)
-            while self._receiver.waiting and not self._receiver.taken_over:
+            while self._receiver.waiting:
                 self._turn(wait=0.0)
         except Stopping:
             logger.warning("Stopped while the database is away; %d messages stay with the broker", self.waiting)
         finally:
             self._receiver.close()
             connection.close()
-        if self._receiver.taken_over:
-            raise SlotTaken(f"Another ingest process took slot {self._slot}. Give each a slot of its own: --slot N.")
 
     def retire(self) -> None:
         """Store what the broker holds for this slot, and give the slot up, so that the others get its share."""
@@ -149,13 +140,16 @@ class IngestWorker:
             self._counters.batches += 1
             self._counters.batch_seconds = time.monotonic() - began
             self._counters.lag_seconds = time.monotonic() - messages[0].at
-        if time.monotonic() - self._health_at >= HEALTH_SECONDS:
-            self._health_at = time.monotonic()
-            health_publish(self.counters)
+        self._health_show()
         if self._slot == 0 and time.monotonic() - self._swept_at >= SWEEP_SECONDS:
             self._swept_at = time.monotonic()
             self._database.work(self._receipts_sweep)
         return len(messages)
+
+    def _health_show(self) -> None:
+        if time.monotonic() - self._health_at >= HEALTH_SECONDS:
+            self._health_at = time.monotonic()
+            health_publish(self.counters)
 
     def _check(
         self,

@@ -31,7 +31,8 @@ BATCH_MESSAGES = 250
 BATCH_BYTES = 4 * 1024 * 1024
 SESSION_SECONDS = 7 * 24 * 3600  # how long the broker keeps messages for a worker that is away
 KEEPALIVE_SECONDS = 30
-_SESSION_TAKEN_OVER = 142
+_SHORT_SECONDS = 5.0
+_SHORT_CONNECTIONS = 4  # so many short connections in a row: two processes take the slot from each other
 
 
 class Received(NamedTuple):
@@ -50,13 +51,15 @@ class Receiver:
     """Receives for one slot. Messages that are not acknowledged come again, to the same slot, also after a crash."""
 
     def __init__(self, slot: int) -> None:
+        self._slot = slot
         self._filters = subscriptions(slot)
         self._buffer: deque[Received] = deque()
         self._changed = threading.Condition()
         self._connection = 0
         self._stopping = False
         self.connected = False
-        self.taken_over = False
+        self._connected_at = 0.0
+        self._short_connections = 0
         self.received = 0
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=f"ingest-{slot}", protocol=mqtt.MQTTv5, manual_ack=True
@@ -132,6 +135,8 @@ class Receiver:
         Args:
             end_session: the broker forgets this slot, and shares its messages among the others.
         """
+        self._stopping = True
+        self._client.disable_logger()
         properties = _properties(PacketTypes.DISCONNECT)
         properties.SessionExpiryInterval = 0 if end_session else SESSION_SECONDS
         self._client.disconnect(properties=properties)
@@ -146,6 +151,7 @@ class Receiver:
             )
             return
         self._connection += 1
+        self._connected_at = time.monotonic()
         self.connected = True
         logger.info("Connected to the broker")
         if self._filters:
@@ -154,12 +160,17 @@ class Receiver:
     def _on_disconnect(
         self, _client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
     ) -> None:
-        self.connected = False
-        if reason.value == _SESSION_TAKEN_OVER:
-            self.taken_over = True
-            self.stop()
-        elif not self._stopping:
-            logger.warning("Lost the broker (%s); connecting again", reason)
+        was_connected, self.connected = self.connected, False
+        if self._stopping:
+            return
+        logger.warning("Lost the broker (%s); connecting again", reason)
+        if was_connected and time.monotonic() - self._connected_at < _SHORT_SECONDS:
+            self._short_connections += 1
+        else:
+            self._short_connections = 0
+        if self._short_connections == _SHORT_CONNECTIONS:
+            # Nothing is lost or stored twice by it, but neither gets anything done.
+            logger.error("Another ingest process seems to use slot %d: give each its own by --slot", self._slot)
 
     def _on_subscribe(
         self, _client: mqtt.Client, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Any

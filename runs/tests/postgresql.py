@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -16,7 +18,7 @@ import psycopg
 from django.core.management import call_command
 from django.db import connections
 
-from tests.servers import Server
+from tests.servers import Server, ServerFailed
 
 USER = "roundtable"
 DATABASE = "roundtable"
@@ -76,6 +78,20 @@ class PostgresqlServer(Server):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop the server at once: it would otherwise wait until every session ends by itself."""
+        with contextlib.suppress(ServerFailed):
+            os.kill(self.pid, signal.SIGINT)
+        super().stop()
+
+    def is_ready(self) -> bool:
+        """Whether it takes connections: it listens before it has recovered."""
+        try:
+            psycopg.connect(host="127.0.0.1", port=self.port, user=USER, dbname=DATABASE).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def remove(self) -> None:
         """Delete the cluster."""

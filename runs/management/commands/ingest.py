@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from runs.telemetry.ingest import IngestWorker, SlotTaken
+from runs.telemetry.ingest import IngestWorker
 
 
 class Command(BaseCommand):
@@ -28,10 +28,7 @@ class Command(BaseCommand):
         worker = IngestWorker(slot)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
-        try:
-            if retire:
-                worker.retire()
-            else:
-                worker.run()
-        except SlotTaken as error:
-            raise CommandError(str(error)) from None
+        if retire:
+            worker.retire()
+        else:
+            worker.run()

@@ -1,0 +1,311 @@
+"""The real ``manage.py ingest`` with a real broker and Redis, killed and starved at bad moments."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import paho.mqtt.client as mqtt
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.test import override_settings
+from paho.mqtt.enums import CallbackAPIVersion
+
+from devices.models import Device
+from runs.models import LogLine, Point, Receipt, Run, Series
+from runs.telemetry.health import ingest_health
+from runs.telemetry.receiver import Receiver
+from runs.telemetry.topics import Kind
+from runs.tests.postgresql import PostgresqlServer, django_on_postgresql, migrate, postgresql_programs
+from runs.tests.rows import edges, metrics, run_make, topic
+from tests.servers import MosquittoServer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+POINTS = 20  # in a message
+WAIT_SECONDS = 60.0
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[MosquittoServer]:
+    with MosquittoServer(tmp_path) as server, override_settings(MQTT_PORT=server.port):
+        yield server
+
+
+class Ingest:
+    """The ingest worker as a process of its own."""
+
+    def __init__(self, broker: MosquittoServer, slot: int = 0, database: str = "") -> None:
+        self.slot = slot
+        self._environment = {
+            **os.environ,
+            **broker.environment(),
+            "ROUNDTABLE_REDIS_URL": settings.REDIS_URL,
+            "ROUNDTABLE_DATABASE_URL": database or f"sqlite:///{settings.DATABASES['default']['NAME']}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "manage.py", "ingest", "--slot", str(self.slot), *arguments],
+            cwd=settings.BASE_DIR,
+            env=self._environment,
+            stderr=subprocess.PIPE,
+        )
+
+    def end(self, number: int = signal.SIGTERM) -> str:
+        """Signal the process, wait for its end, and return what it logged."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+        if number == signal.SIGTERM:
+            assert process.returncode == 0, errors.decode()
+        return errors.decode()
+
+    def wait(self) -> str:
+        """Wait until the process ends by itself, and return what it logged."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        _, errors = process.communicate(timeout=30)
+        return f"{process.returncode}\n{errors.decode()}"
+
+    def kill_if_running(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+
+
+@contextmanager
+def ingest_process(broker: MosquittoServer, slot: int = 0, database: str = "") -> Iterator[Ingest]:
+    worker = Ingest(broker, slot, database)
+    try:
+        yield worker
+    finally:
+        worker.kill_if_running()
+
+
+class Publisher:
+    """Publishes with QoS 1 and counts what the broker has taken."""
+
+    def __init__(self) -> None:
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        self._client.username_pw_set(settings.MQTT_USER, settings.MQTT_PASSWORD)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.max_inflight_messages_set(500)
+        self._client.connect("127.0.0.1", settings.MQTT_PORT)
+        self._client.loop_start()
+
+    def send(self, name: str, message: dict[str, Any]) -> mqtt.MQTTMessageInfo:
+        return self._client.publish(name, orjson.dumps(message), qos=1)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def publisher(own_broker: MosquittoServer) -> Iterator[Publisher]:
+    client = Publisher()
+    yield client
+    client.close()
+
+
+def message(seq: int) -> dict[str, Any]:
+    return metrics(seq, *[(f"m{n}", seq, seq + n / 100, seq) for n in range(POINTS)])
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_whole(run: Run, edge: int, count: int) -> bool:
+    """Whether every message 1..count is stored exactly once. Fails at once where something is there twice."""
+    stored = Point.objects.filter(series__run=run, series__edge_id=edge).count()
+    assert stored <= count * POINTS
+    return stored == count * POINTS
+
+
+def assert_exact(run: Run, edge: int, count: int) -> None:
+    for n in range(POINTS):
+        series = Series.objects.get(run=run, edge_id=edge, name=f"m{n}")
+        rows = Point.objects.filter(series=series).order_by("step").values_list("step", "value")
+        assert list(rows) == [(float(seq), seq + n / 100) for seq in range(1, count + 1)]
+        assert (series.count, series.last_step) == (count, float(count))
+
+
+def test_killed_again_and_again_it_stores_every_row_once(
+    own_broker: MosquittoServer, publisher: Publisher, redis_url: str
+) -> None:
+    run = run_make()
+    edge, count = edges(run)[0], 600
+
+    def publish_slowly() -> None:
+        for seq in range(1, count + 1):
+            publisher.send(topic(run, edge, Kind.METRICS), message(seq))
+            time.sleep(0.008)
+
+    with ingest_process(own_broker) as worker:
+        worker.start()
+        until(lambda: _is_subscribed(publisher, run))
+        sent = threading.Thread(target=publish_slowly)
+        sent.start()
+        generator = random.Random(7)  # noqa: S311
+        for _ in range(4):
+            time.sleep(generator.uniform(0.05, 1.2))
+            worker.end(signal.SIGKILL)
+            worker.start()
+        sent.join()
+        until(lambda: is_whole(run, edge, count))
+        worker.end()
+    assert_exact(run, edge, count)
+    assert Receipt.objects.filter(run=run, edge_id=edge).count() == count
+
+
+def _is_subscribed(publisher: Publisher, run: Run) -> bool:
+    """Whether the worker hears: a message of its own reporter arrives (nothing is kept for who never subscribed)."""
+    line = {"time": 1.0, "stream": "stdout", "line": "probe"}
+    publisher.send(topic(run, 0, Kind.LOG), {"instance": "probe", "seq": time.monotonic_ns(), "lines": [line]})
+    time.sleep(0.15)
+    return LogLine.objects.filter(run=run, line="probe").exists()
+
+
+def test_what_comes_while_it_is_away_is_there_afterwards(
+    own_broker: MosquittoServer, publisher: Publisher, redis_url: str
+) -> None:
+    """More messages than a broker keeps with its default settings; and it ends cleanly, telling how it is before."""
+    run = run_make()
+    edge, count = edges(run)[0], 1500
+    with ingest_process(own_broker) as worker:
+        worker.start()
+        until(lambda: _is_subscribed(publisher, run))
+        worker.end()
+        for seq in range(1, count + 1):
+            sent = publisher.send(topic(run, edge, Kind.METRICS), message(seq))
+        sent.wait_for_publish(20)
+        worker.start()
+        until(lambda: is_whole(run, edge, count))
+        time.sleep(2.2)
+        (health,) = [entry for entry in ingest_health() if entry["slot"] == 0]
+        log = worker.end()
+    assert_exact(run, edge, count)
+    assert (health["alive"], health["connected"], health["points"], health["refused"]) == (
+        True,
+        True,
+        count * POINTS,
+        {},
+    )
+    assert "Traceback" not in log
+
+
+def test_it_lives_through_a_restart_of_the_broker(
+    own_broker: MosquittoServer, publisher: Publisher, redis_url: str
+) -> None:
+    run = run_make()
+    device = Device.objects.get(pk=edges(run)[0])
+    with ingest_process(own_broker) as worker:
+        worker.start()
+        until(lambda: _is_subscribed(publisher, run))
+        own_broker.stop()
+        waiting = [publisher.send(topic(run, device.pk, Kind.METRICS), message(seq)) for seq in range(1, 51)]
+        own_broker.start()
+        until(lambda: all(each.is_published() for each in waiting if each.rc == mqtt.MQTT_ERR_SUCCESS))
+        until(lambda: is_whole(run, device.pk, 50))
+        # A presence that was retained while nobody heard is heard at the next start.
+        worker.end()
+        Device.objects.filter(pk=device.pk).update(online=False)
+        presence = {"state": "ONLINE", "boot": "b7", "time": time.time(), "runs": []}
+        publisher._client.publish(f"edges/{device.pk}/presence", orjson.dumps(presence), qos=1, retain=True)
+        worker.start()
+        until(lambda: Device.objects.get(pk=device.pk).online)
+        worker.end()
+    assert_exact(run, device.pk, 50)
+
+
+def test_two_processes_of_one_slot_say_so(own_broker: MosquittoServer, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = Receiver(3), Receiver(3)
+    try:
+        first.start()
+        second.start()
+        until(lambda: "Another ingest process seems to use slot 3" in caplog.text)
+    finally:
+        first.close()
+        second.close()
+
+
+def test_a_slot_that_is_given_up_leaves_its_share_to_the_others(
+    own_broker: MosquittoServer, publisher: Publisher, redis_url: str
+) -> None:
+    run = run_make()
+    edge = edges(run)[0]
+    with ingest_process(own_broker, 0) as zero, ingest_process(own_broker, 1) as one:
+        zero.start()
+        one.start()
+        until(lambda: _is_subscribed(publisher, run))
+        until(lambda: own_broker.log.read_text().count("as ingest-") == 2)
+        zero.end()
+        one.end()
+        for seq in range(1, 41):  # with both away the broker shares them out between the two
+            sent = publisher.send(topic(run, edge, Kind.METRICS), message(seq))
+        sent.wait_for_publish(20)
+        one.start("--retire")
+        assert one.wait().startswith("0\n")
+        for seq in range(41, 61):
+            publisher.send(topic(run, edge, Kind.METRICS), message(seq))
+        zero.start()
+        until(lambda: is_whole(run, edge, 60))
+        zero.end()
+    assert_exact(run, edge, 60)
+
+
+@pytest.mark.skipif(postgresql_programs() is None, reason="PostgreSQL is not installed")
+def test_it_waits_for_a_database_that_is_away(
+    own_broker: MosquittoServer, publisher: Publisher, redis_url: str
+) -> None:
+    """PostgreSQL is stopped while messages arrive, and the worker is killed once more on top of it."""
+    database, count = PostgresqlServer(), 300
+    try:
+        database.start()
+        database.database_make()
+        with django_on_postgresql(database):
+            migrate()
+            run = run_make()
+            edge = edges(run)[0]
+            with ingest_process(own_broker, 0, database.url) as worker:
+                worker.start()
+                until(lambda: _is_subscribed(publisher, run))
+                connection.close()
+                for seq in range(1, count + 1):
+                    publisher.send(topic(run, edge, Kind.METRICS), message(seq))
+                    if seq == 100:
+                        time.sleep(0.1)
+                        database.stop()
+                    if seq == 200:
+                        worker.end(signal.SIGKILL)
+                        worker.start()
+                    time.sleep(0.002)
+                until(lambda: ingest_health()[0]["database_away_since"] is not None)
+                database.start()
+                until(database.is_ready)
+                until(lambda: is_whole(run, edge, count))
+                log = worker.end()
+            assert_exact(run, edge, count)
+            assert "The database is back after" in log
+    finally:
+        database.stop()
+        database.remove()
