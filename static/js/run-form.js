@@ -56,4 +56,7 @@ form.addEventListener("submit", () => {
 addEventListener("pageshow", () => {
   form.querySelectorAll("button[type=submit]").forEach((button) => (button.disabled = false));
   showChosen();
+  // Chosen before this page was ready, or put back by the browser: its values have not been fetched yet.
+  const configuration = form.elements.configuration;
+  if (configuration.value && !form.querySelector("[data-parameter]")) htmx.trigger(configuration, "change");
 });
