@@ -54,6 +54,8 @@ lint: .venv/requirements-dev.stamp ## style, types, templates, import directions
 	@git ls-files 'templates/*.html' 'templates/**/*.html' | xargs .venv/bin/djade --target-version 5.2 --check
 	@PYTHONPATH=edge:build-mlops-package .venv/bin/lint-imports --no-cache
 	@$(PYTHON) -m mypy
+	@cd edge && MYPYPATH=.:tests ../$(PYTHON) -m mypy --config-file= --strict --explicit-package-bases tests
+	@cd build-mlops-package && ../$(PYTHON) -m mypy
 	@$(PYTHON) manage.py makemigrations --check --dry-run
 	@ROUNDTABLE_URL=https://roundtable.example $(PYTHON) manage.py check --deploy --fail-level WARNING
 

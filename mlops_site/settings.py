@@ -26,7 +26,8 @@ def _kept_secret(path: Path) -> str:
 VAR_DIR = Path(env.str("ROUNDTABLE_VAR", default=str(BASE_DIR / "var")))
 STORE_DIR = VAR_DIR / "store"  # packages, models, uploaded data: content-addressed files
 RUNS_DIR = VAR_DIR / "runs"  # what the process backend unpacks and runs
-VENVS_DIR = Path(env.str("ROUNDTABLE_VENVS", default=str(VAR_DIR / "venvs")))  # of the process backend, by digest of what they hold
+# Virtual environments of the process backend, by digest of what they hold.
+VENVS_DIR = Path(env.str("ROUNDTABLE_VENVS", default=str(VAR_DIR / "venvs")))
 VAR_DIR.mkdir(parents=True, exist_ok=True)
 
 # The address that browsers, devices and instances use.
@@ -170,7 +171,9 @@ MQTT_PORT = env.int("ROUNDTABLE_MQTT_PORT", default=1883)
 MQTT_TLS = env.bool("ROUNDTABLE_MQTT_TLS", default=False)
 MQTT_CA = env.str("ROUNDTABLE_MQTT_CA", default="")  # PEM file of the broker's authority, where the system has it not
 MQTT_USER = env.str("ROUNDTABLE_MQTT_USER", default="platform")
-MQTT_PASSWORD = env.str("ROUNDTABLE_MQTT_PASSWORD", default="") or _kept_secret(VAR_DIR / "broker" / "platform_password")
+MQTT_PASSWORD = env.str("ROUNDTABLE_MQTT_PASSWORD", default="") or _kept_secret(
+    VAR_DIR / "broker" / "platform_password"
+)
 # What devices and instances are told, where it differs from what the platform's own processes use.
 MQTT_PUBLIC_HOST = env.str("ROUNDTABLE_MQTT_PUBLIC_HOST", default=MQTT_HOST)
 MQTT_PUBLIC_PORT = env.int("ROUNDTABLE_MQTT_PUBLIC_PORT", default=MQTT_PORT)
@@ -190,7 +193,9 @@ TELEMETRY_GRACE_SECONDS = env.int("ROUNDTABLE_TELEMETRY_GRACE_SECONDS", default=
 STAGE_TIMEOUT_SECONDS = env.int("ROUNDTABLE_STAGE_TIMEOUT_SECONDS", default=3600)
 STAGE_HEARTBEAT_SECONDS = env.int("ROUNDTABLE_STAGE_HEARTBEAT_SECONDS", default=30)
 RUN_STOP_SECONDS = env.int("ROUNDTABLE_RUN_STOP_SECONDS", default=60)  # then a stopped run is over, answered or not
-RUN_FINISH_SECONDS = env.int("ROUNDTABLE_RUN_FINISH_SECONDS", default=20)  # what clients get once the aggregator is done
+RUN_FINISH_SECONDS = env.int(
+    "ROUNDTABLE_RUN_FINISH_SECONDS", default=20
+)  # what clients get once the aggregator is done
 
 # --- Pipeline -------------------------------------------------------------------------------------------------------
 BACKEND = env.str("ROUNDTABLE_BACKEND", default="process")
