@@ -1,5 +1,6 @@
 """Short notices to every open page of a user: a device went offline, a run changed its state."""
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,8 +8,6 @@ import redis
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.db import transaction
-
-import logging
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Settings of the platform, every one of them from the environment (prefix ``ROUNDTABLE_``) with a default for one machine.
+"""Settings of the platform, each from the environment (prefix ``ROUNDTABLE_``), with a default for one machine.
 
 What is secret and not given in the environment is made once and kept in ``var/`` with mode 0600.
 """
@@ -116,6 +116,8 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PUBLIC_URL.startswith("https://") else None
 SECURE_SSL_REDIRECT = PUBLIC_URL.startswith("https://")
 SECURE_HSTS_SECONDS = 31536000 if PUBLIC_URL.startswith("https://") else 0
+# Other hosts of the domain are not this platform's to decide on.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
@@ -192,10 +194,10 @@ ENROLMENT_CODE_SECONDS = env.int("ROUNDTABLE_ENROLMENT_CODE_SECONDS", default=36
 TELEMETRY_GRACE_SECONDS = env.int("ROUNDTABLE_TELEMETRY_GRACE_SECONDS", default=120)
 STAGE_TIMEOUT_SECONDS = env.int("ROUNDTABLE_STAGE_TIMEOUT_SECONDS", default=3600)
 STAGE_HEARTBEAT_SECONDS = env.int("ROUNDTABLE_STAGE_HEARTBEAT_SECONDS", default=30)
-RUN_STOP_SECONDS = env.int("ROUNDTABLE_RUN_STOP_SECONDS", default=60)  # then a stopped run is over, answered or not
-RUN_FINISH_SECONDS = env.int(
-    "ROUNDTABLE_RUN_FINISH_SECONDS", default=20
-)  # what clients get once the aggregator is done
+# A stopped run is over after this many seconds, whether every device has answered or not.
+RUN_STOP_SECONDS = env.int("ROUNDTABLE_RUN_STOP_SECONDS", default=60)
+# How long clients may take to end by themselves once the aggregator is done.
+RUN_FINISH_SECONDS = env.int("ROUNDTABLE_RUN_FINISH_SECONDS", default=20)
 
 # --- Pipeline -------------------------------------------------------------------------------------------------------
 BACKEND = env.str("ROUNDTABLE_BACKEND", default="process")
