@@ -209,12 +209,11 @@ def _add(section: SectionFields, _: str, __: Manifests) -> str:
 
 
 def _remove(section: SectionFields, index: str, _: Manifests) -> str:
-    if index.isdecimal() and int(index) < len(section.rows):
-        del section.rows[int(index)]
-        return (
-            f"{section.name}-{min(int(index), len(section.rows) - 1)}-name" if section.rows else f"{section.name}-add"
-        )
-    return ""
+    place = _place_of(index, section)
+    if place is None:
+        return ""
+    del section.rows[place]
+    return section.numbered[min(place, len(section.rows) - 1)].name_id if section.rows else section.add_id
 
 
 def _take(section: SectionFields, rest: str, manifests: Manifests) -> str:

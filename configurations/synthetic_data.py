@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
+from tokenize import TokenError
 from typing import BinaryIO
 
 from numpy.lib import format as npy
@@ -70,7 +71,7 @@ def _npy_check(archive: Archive, name: str) -> None:
             raise unreadable
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read_header(header, max_header_size=NPY_HEADER_MAX)
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, OverflowError):
+    except (ValueError, SyntaxError, TokenError, TypeError, KeyError, RecursionError, MemoryError, OverflowError):
         raise unreadable from None
     if dtype.hasobject:
         raise ArchiveRefused(
