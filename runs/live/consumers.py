@@ -53,6 +53,14 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     5. Every three seconds access is read anew; who lost it is shown out.
     """
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self._task: asyncio.Task[None] | None = None
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self._task is not None:  # when the server shuts down nobody says that the page left
+                self._task.cancel()
+
     async def connect(self) -> None:
         self._run_id: int = self.scope["url_route"]["kwargs"]["run_id"]
         self._pending: dict[int, str] = {}
@@ -61,7 +69,6 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         self._cursor = -1
         self._gap_since: float | None = None
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self._closing = False
         await self.accept()
         if await self._access_checked():
