@@ -91,7 +91,6 @@ find_python() {
 # Makes the virtual environment if needed; sets $python to its interpreter.
 prepare_venv() {
     local base venv digest marker
-    mkdir -p -m 700 -- "$home" 2>/dev/null || fail "cannot make the folder $home; choose another with --home"
     venv=${ROUNDTABLE_EDGE_VENV:-$home/.venv}
     python=$venv/bin/python
     if [ -n "${ROUNDTABLE_EDGE_VENV:-}" ] && [ -x "$python" ]; then
@@ -117,13 +116,15 @@ prepare_venv() {
     printf '%s\n' "$digest" >"$marker"
 }
 
+mkdir -p -m 700 -- "$home" 2>/dev/null || fail "cannot make the folder $home; choose another with --home"
 if command -v flock >/dev/null 2>&1; then
-    mkdir -p -m 700 -- "$home" 2>/dev/null || fail "cannot make the folder $home; choose another with --home"
     exec 9>"$home/venv.lock"
     flock 9
+    prepare_venv
+    exec 9>&-
+else
+    prepare_venv
 fi
-prepare_venv
-exec 9>&- 2>/dev/null || true
 
 export PYTHONPATH=$here PYTHONUNBUFFERED=1
 if [ -n "$code" ]; then

@@ -26,7 +26,7 @@ from .host import host_facts
 from .locks import locked, try_lock, unlock
 from .platform_http import Refused, Unreachable, post_json, server_url
 
-CODE_PATTERN = r"[A-Za-z0-9_-]{4,200}"
+CODE_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_ -]{3,99}"
 MIB = 2**20
 
 
@@ -70,6 +70,8 @@ def enrol(home: Home, options: argparse.Namespace) -> int:
         try:
             answer = post_json(server, "/api/edge/enrol", body)
         except Refused as error:
+            if error.status >= 500:
+                raise
             hint = f" (this folder still is device {known.edge_id}: start it without a code)" if known else ""
             raise Invalid(f"the code was refused: {error}{hint}") from None
         identity = Identity.from_answer(answer, server=server, name=name, code=code, data=data)

@@ -89,6 +89,7 @@ class Agent:
         self._instances: dict[int, Instance] = {}
         self._stopping: list[int] = []
         self._connected = threading.Event()
+        self._process = process_identity(os.getpid())
         self._reported: dict[str, Any] = {}
         self._presence_due = 0.0
         self._clean_due = 0.0
@@ -280,7 +281,7 @@ class Agent:
                 log.warning("run %d: its record is damaged; looking for its instance all the same", run_id)
                 record = RunRecord(path, run_id, self._edge_id, Limits())
                 record.opened = time.time()
-            if record.state.ended and record.acknowledged:
+            if record.state.ended and record.acknowledged and record.drained:
                 continue
             log.info("run %d: taking over (%s)", run_id, record.state)
             self._keep(record, self._plan_again(record))
@@ -333,7 +334,7 @@ class Agent:
         """Keep the file from which `--check` tells how a running agent is."""
         state = {
             "pid": os.getpid(),
-            "process": process_identity(os.getpid()),
+            "process": self._process,
             "connected": self._link.connected,
             "problem": self._link.problem,
             "runs": self._open_runs(),

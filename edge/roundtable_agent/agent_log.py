@@ -9,11 +9,19 @@ from pathlib import Path
 FORMAT = "%(asctime)sZ %(levelname)-7s %(message)s"
 MAX_BYTES = 2 << 20
 KEPT_FILES = 3
+CONTROLS = dict.fromkeys((*range(32), *range(127, 160), 8232, 8233), " ")
+
+
+class _OneLine(logging.Formatter):
+    """Keeps what others wrote from drawing on the terminal or forging lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return super().formatMessage(record).translate(CONTROLS)
 
 
 def start_log(file: Path) -> None:
     """Send log records of at least INFO to standard output and to a file that is readable by its owner alone."""
-    formatter = logging.Formatter(FORMAT, "%Y-%m-%d %H:%M:%S")
+    formatter = _OneLine(FORMAT, "%Y-%m-%d %H:%M:%S")
     formatter.converter = time.gmtime
     file.touch(mode=0o600)
     handlers: list[logging.Handler] = [

@@ -32,7 +32,7 @@ def clean_runs(home: Home, runtime: Runtime, held: set[int]) -> None:
     ended: list[tuple[float, int]] = []
     for run_id in home.run_ids():
         record = RunRecord.load(home.record(run_id))
-        if run_id not in held and record is not None and record.state.ended and record.acknowledged:
+        if run_id not in held and record is not None and record.state.ended and record.drained:
             ended.append((record.ended or record.created, run_id))
     ended.sort(reverse=True)
     for _, run_id in ended[KEPT_INSTANCES:]:

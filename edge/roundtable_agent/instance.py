@@ -93,6 +93,7 @@ class Instance:
         self._final: Delivery | None = None
         self._wake = threading.Event()
         self._detach = False
+        self._holding = False
         self._thread = threading.Thread(target=self._run, name=f"run {record.run_id}", daemon=True)
 
     @property
@@ -131,7 +132,7 @@ class Instance:
         self._wake.set()
 
     def repeat_status(self) -> None:
-        """Send the last status again, word for word."""
+        """Send the last status again, word for word; the final one only once the output had its chance."""
         with self._status_lock:
             if self.record.status is not None:
                 self._publish_status(self.record.status)
@@ -247,17 +248,20 @@ class Instance:
             pass
 
     def _end(self, follower: OutputFollower, state: State, reason: str, code: int | None) -> None:
-        """Deliver the output while that goes quickly, then report the end."""
+        """Write the end down; report it after the output, unless that takes long with the broker there."""
         self._say(f"ended: {state}" + (f": {reason}" if reason else ""))
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while not follower.finish(WATCH_SECONDS) and self._link.connected and time.monotonic() < deadline:
-            if self._detach:
-                break
+        self._holding = True
         self._save(ended=time.time(), command=None)
         self._report(state, reason=reason, phase="", exit_code=code)
+        connected_seconds = 0.0
+        while not follower.finish(WATCH_SECONDS) and connected_seconds < DRAIN_SECONDS and not self._detach:
+            connected_seconds += WATCH_SECONDS if self._link.connected else 0.0
+        self._holding = False
 
     def _deliver_rest(self, follower: OutputFollower) -> None:
         """Wait until the broker has the final status and the whole output."""
+        if self._detach:
+            raise _Detached
         if self._final is None and not self.record.acknowledged:
             self.repeat_status()
         while not (self.record.acknowledged and follower.finish(WATCH_SECONDS)):
@@ -271,6 +275,7 @@ class Instance:
                 raise _Detached
             self._wake.wait(WATCH_SECONDS)
             self._wake.clear()
+        self._save(drained=True)
 
     def _stop_verdict(self) -> tuple[State, str]:
         stop = self.record.stop or {}
@@ -299,7 +304,7 @@ class Instance:
         progress: float | None = None,
         exit_code: int | None = None,
     ) -> None:
-        reason = reason[:MAX_REASON_CHARACTERS]
+        reason = "".join(c if c.isprintable() else " " for c in reason[:MAX_REASON_CHARACTERS])
         changed = (state, reason) != (self.record.state, self.record.reason) or self.record.status is None
         with self._status_lock:
             self._status_seq += 1
@@ -323,6 +328,8 @@ class Instance:
                 self._publish_status(status)
 
     def _publish_status(self, status: dict[str, Any]) -> None:
+        if self._holding:
+            return
         delivery = self._link.publish(self._topics.status, json.dumps(status, ensure_ascii=False).encode())
         if State(status["status"]).ended:
             self._final = delivery

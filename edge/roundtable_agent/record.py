@@ -37,7 +37,8 @@ class RunRecord:
 
     Keys of the file: `run_id`, `edge_id`; `pid`, `process` and `start_time` of the keeper (agent or supervisor);
     `state`, `reason`, `phase`, `exit_code`; `instance_pid`; `created`, `opened`, `ended` (seconds since the epoch or
-    null); `acknowledged` (the broker has taken the final status); `status` (the last status message); `stop`
+    null); `acknowledged` (the broker has taken the final status), `drained` (and the whole output); `runtime` (by
+    which it was opened); `status` (the last status message); `stop`
     (`{reason, state}` once a stop was asked for); `limits`; `command` (what to open, until it is open).
 
     Attributes are written by one thread at a time under `change`.
@@ -57,6 +58,8 @@ class RunRecord:
         self.opened: float | None = None
         self.ended: float | None = None
         self.acknowledged = False
+        self.drained = False
+        self.runtime = "process"
         self.status: dict[str, Any] | None = None
         self.stop: dict[str, str] | None = None
         self.command: dict[str, Any] | None = None
@@ -87,6 +90,8 @@ class RunRecord:
         record.opened = value.get("opened")
         record.ended = value.get("ended")
         record.acknowledged = value.get("acknowledged") is True
+        record.drained = value.get("drained") is True
+        record.runtime = str(value.get("runtime") or "process")
         record.status = value.get("status")
         record.stop = value.get("stop")
         record.command = value.get("command")
@@ -125,6 +130,8 @@ class RunRecord:
             "opened": self.opened,
             "ended": self.ended,
             "acknowledged": self.acknowledged,
+            "drained": self.drained,
+            "runtime": self.runtime,
             "status": self.status,
             "stop": self.stop,
             "limits": {

@@ -31,7 +31,7 @@ broker restarts. SIGTERM and SIGINT stop the instance; its final status is then 
 `home/supervise.json` always tells the truth as far as it is known (keys: see `record.RunRecord`): `pid`, `process`
 (identity of that process) and `start_time` of the supervisor, `state`, `reason`, `exit_code`, `instance_pid`, `opened`,
 `ended`, `acknowledged`. A supervisor that was killed is started again with the same spec: it adopts the living
-instance, or reports how it ended.
+instance, or reports how it ended. A new attempt at a run needs a new `home`.
 
 Exit codes: 0 the final status was acknowledged by the broker; 1 it was not within 60 s after the end (it stands in
 `supervise.json`); 2 the spec is unusable (a sentence on stderr); 3 another supervisor holds this home.

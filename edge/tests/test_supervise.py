@@ -134,28 +134,28 @@ def test_it_stops_the_instance_on_sigterm(start: Start, platform: Platform, tmp_
 
 
 def test_a_supervisor_started_again_adopts_the_instance(start: Start, platform: Platform, tmp_path: Path) -> None:
-    entry = "import time\nfor i in range(30):\n    print('line', i)\n    time.sleep(0.1)\n"
+    entry = "import time\nfor i in range(20):\n    print('line', i)\n    time.sleep(0.1)\n"
     first = start(entry)
     wait_for(lambda: len(platform.lines(LOG, "stdout")) > 5)
     first.kill()
     first.wait()
     time.sleep(0.5)
     assert start(entry).wait(30) == 0
-    assert [line["line"] for line in platform.lines(LOG, "stdout")] == [f"line {i}" for i in range(30)]
+    assert [line["line"] for line in platform.lines(LOG, "stdout")] == [f"line {i}" for i in range(20)]
     lines = platform.lines(LOG)
     assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
     assert supervised(tmp_path)["state"] == "FINISHED"
 
 
 def test_it_survives_a_restart_of_the_broker(start: Start, platform: Platform, broker: Broker) -> None:
-    supervisor = start("import time\nfor i in range(30):\n    print('line', i)\n    time.sleep(0.1)\n")
+    supervisor = start("import time\nfor i in range(20):\n    print('line', i)\n    time.sleep(0.1)\n")
     platform.wait_status(STATUS, 7, "TRAINING")
     broker.stop()
     time.sleep(1)
     broker.start()
     assert supervisor.wait(40) == 0
     platform.wait_status(STATUS, 7, "FINISHED")
-    assert [line["line"] for line in platform.lines(LOG, "stdout")] == [f"line {i}" for i in range(30)]
+    assert [line["line"] for line in platform.lines(LOG, "stdout")] == [f"line {i}" for i in range(20)]
 
 
 def test_it_refuses_a_spec_that_lacks_a_key(start: Start) -> None:
