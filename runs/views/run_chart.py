@@ -32,7 +32,7 @@ def run_chart(request: HttpRequest, run_id: int) -> HttpResponse:
 
     Columns are those of ``runs.telemetry.charts.Columns``. Query: ``series`` (ids, separated by commas, at most 200),
     ``x`` (``step``, ``round`` or ``time``; default ``step``), ``from`` and ``to`` (included; empty: open), ``width``
-    (most points of a series, 3 to 4,000; default 1,000). The answer's ETag changes when the run has news.
+    (most points of a series, 8 to 4,000; default 1,000). The answer's ETag changes when the run has news.
     """
     run = run_for_user(request.user, run_id)
     etag = f'"{run.pk}-{run.frame_number}"'
@@ -81,8 +81,8 @@ def _bound(request: HttpRequest, name: str) -> float | None:
 
 def _width(request: HttpRequest) -> int:
     text = request.GET.get("width") or str(SERIES_POINTS)
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not 3 <= int(text) <= WIDTH_MAX:
-        raise _BadQuery(f"width is 3 to {WIDTH_MAX}")
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 8 <= int(text) <= WIDTH_MAX:
+        raise _BadQuery(f"width is 8 to {WIDTH_MAX}")
     return int(text)
 
 
