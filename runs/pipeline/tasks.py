@@ -18,6 +18,7 @@ from devices.broker import BrokerUnavailable, aggregator_credential_revoke, comm
 from runs import lifecycle
 from runs.models import Run, Stage
 from runs.pipeline.backends import backend_get
+from runs.pipeline.heartbeat import reap_noted
 from runs.pipeline.stages import client_image_of, stage_work
 from runs.states import InstanceStatus, RunState
 
@@ -105,6 +106,7 @@ def run_clean(*, run_id: int) -> None:
 def reap() -> None:
     """Look after what is under way, every few seconds."""
     lifecycle.reap()
+    reap_noted()
 
 
 @shared_task(name="runs.pipeline.tasks.sweep")

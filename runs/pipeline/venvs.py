@@ -89,7 +89,7 @@ def venv_make(context: StageContext, folder: Path, requirements: Path, what: str
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(mode=0o700)
         context.log(f"pip install -r requirements.txt   (environment {digest[:12]})")
-        code, lines = 0, []
+        code, lines = 0, list[str]()
         for command in _commands(target, python, requirements):
             code, lines = _run(context, command, target)
             if code != 0:

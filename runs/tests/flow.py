@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import itertools
 import textwrap
+import threading
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
+from django.db import connection
 from django.utils import timezone
 
 from configurations.models import Configuration, Package, PackageKind
 from configurations.services import package_store
 from devices.models import Device
 from runs import lifecycle
+from runs.lifecycle import RunRefused
 from runs.models import Membership, Project, Role, Run, Stage, StageName
 from runs.states import StageState
 from runs.telemetry.payloads import RoundPayload, StatusPayload
@@ -185,3 +189,29 @@ def states_of_stages(run: Run) -> dict[str, StageState]:
 def states_of_parts(run: Run) -> list[str]:
     """The statuses of a run's devices, by client index."""
     return list(run.run_devices.values_list("status", flat=True))
+
+
+def at_once(actions: list[Callable[[], object]]) -> list[str]:
+    """Do everything at the same moment, each in a thread of its own; return what was refused, and raise what broke."""
+    barrier = threading.Barrier(len(actions))
+    refusals: list[str] = []
+    errors: list[Exception] = []
+
+    def do(action: Callable[[], object]) -> None:
+        barrier.wait()
+        try:
+            action()
+        except RunRefused as error:
+            refusals.append(str(error))
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=do, args=(action,)) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    return refusals

@@ -9,8 +9,7 @@ from runs.lifecycle import RunRefused, StageStanding
 from runs.models import Run, Stage, StageName
 from runs.states import InstanceStatus, RunState, StageState
 from runs.tests.conftest import Sent
-from runs.tests.flow import flow_make, stage_pass, states_of_parts, states_of_stages, status
-from runs.tests.test_lifecycle_start import at_once
+from runs.tests.flow import at_once, flow_make, stage_pass, states_of_parts, states_of_stages, status
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
 from django.utils import timezone
 
 from runs import lifecycle
@@ -15,7 +11,7 @@ from runs.lifecycle import RunRefused
 from runs.models import Membership, Role, Run, RunDevice, StageName
 from runs.states import RunState, StageState
 from runs.tests.conftest import Sent
-from runs.tests.flow import Flow, flow_make, states_of_stages
+from runs.tests.flow import Flow, at_once, flow_make, states_of_stages
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -106,28 +102,6 @@ def test_a_queue_that_is_away_does_not_keep_a_run_from_being_queued() -> None:
     run = flow_make().started()
     run.refresh_from_db()
     assert run.state == RunState.QUEUED
-
-
-def at_once(actions: list[Callable[[], object]]) -> list[str]:
-    """Do everything at the same moment, each in a thread of its own; return what went wrong."""
-    barrier = threading.Barrier(len(actions))
-    refusals: list[str] = []
-
-    def do(action: Callable[[], object]) -> None:
-        barrier.wait()
-        try:
-            action()
-        except RunRefused as error:
-            refusals.append(str(error))
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=do, args=(action,)) for action in actions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return refusals
 
 
 def test_of_two_runs_started_at_the_same_moment_for_one_device_exactly_one_wins(sent: Sent) -> None:

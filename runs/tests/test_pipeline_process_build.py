@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +22,7 @@ from runs.pipeline.backends.process import ProcessBackend
 from runs.pipeline.processes import process_identity, process_runs
 from runs.pipeline.venvs import venv_digest
 from runs.tests.flow import Flow, flow_make, package_real
+from runs.tests.pip_index import index_mute, pip_of, wheel_write
 from runs.tests.stage_context import TestContext
 
 pytestmark = pytest.mark.django_db
@@ -44,14 +41,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one package, ``roundtable-sample`` 1.0, which is all that pip finds."""
     folder = tmp_path / "wheels"
     folder.mkdir()
-    module = b"VALUE = 42\n"
-    digest = base64.urlsafe_b64encode(hashlib.sha256(module).digest()).rstrip(b"=").decode()
-    info = "roundtable_sample-1.0.dist-info"
-    with zipfile.ZipFile(folder / "roundtable_sample-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("roundtable_sample.py", module)
-        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: roundtable-sample\nVersion: 1.0\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", f"roundtable_sample.py,sha256={digest},{len(module)}\n{info}/RECORD,,\n")
+    wheel_write(folder, "roundtable-sample")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return folder
@@ -130,30 +120,18 @@ def test_an_index_that_cannot_be_reached_is_not_blamed_on_the_package(monkeypatc
 
 @pytest.fixture
 def mute_index(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A package index that takes connections and never answers."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{listener.getsockname()[1]}/simple")
+    with index_mute() as url:
+        monkeypatch.setenv("PIP_INDEX_URL", url)
         yield
 
 
-def pip_of(settings: Settings) -> tuple[int, str] | None:
-    """The pip that works on the one environment, once it does."""
-    for path in settings.VENVS_DIR.glob("*/pip.json"):
-        left = json.loads(path.read_text() or "{}")
-        if left.get("identity") and (path.parent / "bin" / "python").exists():
-            cmdline = Path(f"/proc/{left['pid']}/cmdline")
-            if cmdline.exists() and b"install" in cmdline.read_bytes():
-                return left["pid"], left["identity"]
-    return None
-
-
 def wait_for_pip(settings: Settings) -> tuple[int, str]:
+    """The pip that works on the one environment."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        if pip := pip_of(settings):
-            return pip
+        for folder in settings.VENVS_DIR.glob("*/"):
+            if pip := pip_of(folder):
+                return pip
         time.sleep(0.05)
     raise AssertionError("pip did not start")
 
@@ -188,7 +166,7 @@ def test_pip_is_not_given_the_platforms_secrets(
     given: list[dict[str, str]] = []
     popen = subprocess.Popen
 
-    class Recorded(popen):  # type: ignore[type-arg, misc, valid-type]
+    class Recorded(popen):  # type: ignore[misc, valid-type]
         def __init__(self, *args: object, **options: object) -> None:
             given.append(options["env"])  # type: ignore[arg-type]
             super().__init__(*args, **options)

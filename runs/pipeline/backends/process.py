@@ -137,10 +137,10 @@ class ProcessBackend:
             for other in folder.glob("server-*"):
                 if other != home:
                     _home_stop(other)
+            context.check()
             if not (home / "spec.json").exists():
                 home.mkdir(mode=0o700, exist_ok=True)
                 _write_json(home / "spec.json", _supervisor_spec(home, built, spec))
-            context.check()
         self.watch(handle)
         context.log(f"The aggregator's supervisor runs (process {_record(home).get('pid')}).")
         return handle
@@ -320,10 +320,9 @@ def _wait_ended(home: Path, seconds: float) -> bool:
 def _instance_stop(home: Path) -> None:
     """End an instance whose supervisor is not there to do it."""
     for number, seconds in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
-        instance = _launched(home, "instance")
-        process_signal(*instance, number, group=True)
+        process_signal(*_launched(home, "instance"), number, group=True)
         deadline = time.monotonic() + seconds
-        while process_runs(*instance) and time.monotonic() < deadline:
+        while _instance_runs(home) and time.monotonic() < deadline:  # its launcher writes down how it ended
             time.sleep(POLL_SECONDS)
 
 
