@@ -44,6 +44,7 @@ class Flow:
             "user": self.user,
             "configuration": self.configuration,
             "device_ids": [device.pk for device in self.devices],
+            "backend": "process",
         }
         return lifecycle.run_create(**arguments | changes)
 

@@ -13,6 +13,7 @@ from configurations.expressions import ExpressionError
 from runs import lifecycle
 from runs.lifecycle import RunRefused
 from runs.models import Role, Run
+from runs.pipeline.backends import BACKENDS
 from runs.states import InstanceStatus, RunState
 from runs.tests.flow import Flow, device_make, flow_make
 
@@ -170,7 +171,9 @@ def test_it_refuses_a_backend_that_is_not_there(flow: Flow) -> None:
 
 def test_it_chooses_a_backend_that_works_where_the_setting_says_auto(flow: Flow) -> None:
     with override_settings(BACKEND="auto"):
-        assert flow.run().backend in ("swarm", "docker", "process")
+        assert flow.run(backend=None).backend in BACKENDS
+    with override_settings(BACKEND="process"):
+        assert flow.run(backend=None).backend == "process"
 
 
 @override_settings(PUBLIC_URL="http://platform.example")
