@@ -86,6 +86,13 @@ LIBRARIES = (TABLER, ICONS, PLOTLY, HTMX, INTER)
 # The maps are three times the size of the files, and the manifest storage would refuse a link to a missing one.
 SOURCE_MAP = re.compile(rb"\n?(/\*# sourceMappingURL=\S+ \*/|//# sourceMappingURL=\S+)\s*$")
 
+# Tabler's rules for a folded sidebar, for a second navigation bar and for numbered headings, which no page has. Their
+# :has() stands where any change of the document makes the browser match every element anew: a log line that arrived
+# cost the 5,000 elements of the lines before it.
+COSTLY_RULE = re.compile(
+    rb"[^{}]*(?::has\((?::focus-visible|> ?\.step-item)\)|\[data-bs-navbar-position=vertical\])[^{}]*\{[^{}]*\}"
+)
+
 
 def npm_unpack(library: Library, folder: Path) -> Path:
     """Fetch a package with npm into ``folder`` and return the path of its unpacked root."""
@@ -142,7 +149,8 @@ def main() -> None:
             folder = VENDOR / f"{library.folder}-{library.version}"
             folder.mkdir(parents=True)
             for source, target in library.files.items():
-                (folder / target).write_bytes(SOURCE_MAP.sub(b"\n", (package / source).read_bytes()))
+                content = SOURCE_MAP.sub(b"\n", (package / source).read_bytes())
+                (folder / target).write_bytes(COSTLY_RULE.sub(b"", content) if library is TABLER else content)
             if library is TABLER:  # its package carries no licence file, only a notice in each file
                 (folder / "LICENSE").write_text(TABLER_LICENSE)
             if library is ICONS:
