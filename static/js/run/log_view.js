@@ -4,6 +4,7 @@ import { clock } from "./format.js";
 import { matches } from "./log_source.js";
 
 const MOST_LINES = 5_000; // in the document
+const CHUNK = 500; // lines in one element: a browser lays out anew what has changed, and these have not
 const AT_END = 24; // pixels from the end at which a reader still follows
 
 function element(name, className, text = "") {
@@ -102,7 +103,13 @@ export class LogView {
 
   #append(lines) {
     const fresh = this.#unknown(lines);
-    this.scroller.append(...fresh.map((line) => this.#row(line)));
+    for (let from = 0; from < fresh.length; ) {
+      let chunk = this.scroller.lastElementChild;
+      if (!chunk || chunk.childElementCount >= CHUNK) this.scroller.append((chunk = element("div", "")));
+      const rows = fresh.slice(from, from + CHUNK - chunk.childElementCount).map((line) => this.#row(line));
+      chunk.append(...rows);
+      from += rows.length;
+    }
     if (this.following) {
       this.#trim();
       this.scroller.scrollTop = this.scroller.scrollHeight;
@@ -120,11 +127,17 @@ export class LogView {
 
   // Only at the end is the start cut: what somebody reads stays where it is.
   #trim() {
-    while (this.scroller.childElementCount > MOST_LINES) {
-      this.ids.delete(Number(this.scroller.firstElementChild.dataset.id));
-      this.scroller.firstElementChild.remove();
+    while (this.ids.size > MOST_LINES) {
+      const chunk = this.scroller.firstElementChild;
+      for (const row of chunk.children) this.ids.delete(Number(row.dataset.id));
+      chunk.remove();
       this.more = true;
     }
+  }
+
+  /** Whether no more lines fit into the document. */
+  get #full() {
+    return this.ids.size > MOST_LINES - CHUNK;
   }
 
   #row(line) {
@@ -153,17 +166,19 @@ export class LogView {
   }
 
   async #older() {
-    if (this.fetchingOlder || this.scroller.childElementCount >= MOST_LINES) return;
+    if (this.fetchingOlder || this.#full) return;
     this.fetchingOlder = true;
     const filter = this.filter;
     try {
-      const before = this.scroller.firstElementChild.dataset.id;
+      const before = this.scroller.querySelector(".log-line").dataset.id;
       const { lines, more } = await this.source.fetch({ ...filter, before });
       if (filter !== this.filter) return;
       const fresh = this.#unknown(lines);
       const height = this.scroller.scrollHeight;
       const top = this.scroller.scrollTop;
-      this.scroller.prepend(...fresh.map((line) => this.#row(line)));
+      const chunk = element("div", "");
+      chunk.append(...fresh.map((line) => this.#row(line)));
+      this.scroller.prepend(chunk);
       this.scroller.scrollTop = top + this.scroller.scrollHeight - height;
       this.more = more;
       this.#describe();
@@ -188,11 +203,11 @@ export class LogView {
   }
 
   #describe() {
-    const count = this.scroller.childElementCount;
+    const count = this.ids.size;
     if (count === 0) {
       const filtered = this.filter.text || this.filter.level;
       this.#say(filtered ? "No line matches." : "Nothing has been written yet. Lines appear here as they come.");
-    } else if (this.more && count >= MOST_LINES) {
+    } else if (this.more && this.#full) {
       this.#say(`The last ${count.toLocaleString("en")} lines. Download the log for all of it.`);
     } else {
       this.#say("");
@@ -202,6 +217,6 @@ export class LogView {
   #say(text) {
     this.note.textContent = text;
     this.note.hidden = text === "";
-    this.note.classList.toggle("is-alone", this.scroller.childElementCount === 0);
+    this.note.classList.toggle("is-alone", this.ids.size === 0);
   }
 }
