@@ -95,7 +95,12 @@ export function chartViewStart(root, kind, store, changed) {
     update();
   });
   store.on("all", drawLegend);
-  store.on("points", drawLegend);
+  let counted = 0;
+  store.on("points", () => {
+    if (store.series.size === counted) return; // nobody new
+    counted = store.series.size;
+    drawLegend();
+  });
   store.on("device", drawLegend);
   if (!results) return view;
 

@@ -70,6 +70,8 @@ export function numbersStart(root, store) {
   const all = (name) => root.querySelectorAll(`[data-number="${name}"]`);
   const set = (name, text) => all(name).forEach((element) => setText(element, text));
   const cards = [...root.querySelectorAll("[data-metric-card]")];
+  let chosen = [];
+  let counted = 0;
 
   function rounds() {
     const { run } = store;
@@ -99,7 +101,9 @@ export function numbersStart(root, store) {
 
   function metrics() {
     const best = store.run?.best_metric;
-    chosenSeries(store).forEach((series, index) => {
+    if (store.series.size !== counted) chosen = chosenSeries(store);
+    counted = store.series.size;
+    chosen.forEach((series, index) => {
       const point = series?.lastFinite;
       if (!point) return;
       const one = (name) => cards[index].querySelector(`[data-number="${name}"]`);
@@ -120,6 +124,7 @@ export function numbersStart(root, store) {
   }
 
   store.on("all", () => {
+    counted = 0;
     rounds();
     metrics();
     models();
