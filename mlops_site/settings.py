@@ -56,6 +56,7 @@ INSTALLED_APPS = [
     "configurations",
     "devices",
     "runs",
+    "health",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -189,6 +190,7 @@ PACKAGE_MAX_MEMBERS = env.int("ROUNDTABLE_PACKAGE_MAX_MEMBERS", default=20_000)
 PACKAGE_MAX_RATIO = env.int("ROUNDTABLE_PACKAGE_MAX_RATIO", default=200)
 PACKAGE_MAX_DEPTH = env.int("ROUNDTABLE_PACKAGE_MAX_DEPTH", default=32)
 DATA_MAX_BYTES = env.int("ROUNDTABLE_DATA_MAX_MIB", default=1024) * MIB
+DISK_LEAST_BYTES = env.int("ROUNDTABLE_DISK_LEAST_MIB", default=2048) * MIB  # with less free the health page is red
 MODEL_MAX_BYTES = env.int("ROUNDTABLE_MODEL_MAX_MIB", default=4096) * MIB
 ENROLMENT_CODE_SECONDS = env.int("ROUNDTABLE_ENROLMENT_CODE_SECONDS", default=3600)
 TELEMETRY_GRACE_SECONDS = env.int("ROUNDTABLE_TELEMETRY_GRACE_SECONDS", default=120)

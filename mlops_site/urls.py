@@ -7,4 +7,5 @@ urlpatterns = [
     path("", include("runs.urls")),
     path("configurations/", include("configurations.urls")),
     path("", include("devices.urls")),
+    path("", include("health.urls")),
 ]

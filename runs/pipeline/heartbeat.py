@@ -1,4 +1,4 @@
-"""When the reaper last ran, for the health page. It is kept in Redis: with Redis away the reaper does not run either."""
+"""When the reaper last ran, for the health page. Redis keeps it: with Redis away the reaper does not run either."""
 
 from __future__ import annotations
 
