@@ -90,7 +90,7 @@ def test_an_agent_is_killed_and_comes_back(platform: Platform, chromium: Browser
         expect(north).to_contain_text(re.compile("offline", re.IGNORECASE))
 
         agent.start()
-        expect(north).not_to_contain_text(re.compile("offline", re.IGNORECASE))
+        expect(north).not_to_contain_text(re.compile("offline", re.IGNORECASE), use_inner_text=True, timeout=30_000)
         expect(north).to_contain_text("Training")
 
         page.get_by_role("button", name="Stop").first.click()

@@ -282,6 +282,8 @@ def demo(stack: LocalStack, *, once: bool) -> int:
             signal.signal(name, signal.SIG_IGN)
         devices.stop()
         aggregators_stop()
+        stack.stop()
+        aggregators_stop()  # one that the worker was just launching
 
 
 def aggregators_stop() -> None:
