@@ -174,7 +174,7 @@ def device_presence_changed(edge_id: int) -> None:
 def device_runs_reconcile(edge_id: int, run_ids: Collection[int]) -> None:
     """Compare the runs that an agent says it holds with those that it should hold.
 
-    - It holds a run that is being stopped or has ended: it is told to stop again.
+    - It holds a run that is being stopped, has ended or was deleted: it is told to stop again.
     - It does not hold one that it should: the command is sent again where it was never answered; otherwise the client
       was lost with the agent's files, and has failed (or, where it was to be stopped, has stopped).
 
@@ -187,7 +187,10 @@ def device_runs_reconcile(edge_id: int, run_ids: Collection[int]) -> None:
     held = set(run_ids)
     parts = RunDevice.objects.filter(edge_id=edge_id)
     parts.filter(run_id__in=held).exclude(missing_since=None).update(missing_since=None)
-    for part in parts.filter(run_id__in=held).select_related("run"):
+    known = list(parts.filter(run_id__in=held).select_related("run"))
+    for run_id in sorted(held - {part.run_id for part in known}):
+        task_send(INSTANCES_STOP, run_id=run_id, edge_ids=[edge_id])
+    for part in known:
         ended = part.status in InstanceStatus.ended() or part.status == InstanceStatus.STOPPING
         if ended or part.run.state not in WORKING_STATES:
             task_send(INSTANCES_STOP, run_id=part.run_id, edge_ids=[edge_id])

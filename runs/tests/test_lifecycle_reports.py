@@ -199,6 +199,12 @@ def test_a_device_that_holds_a_run_that_it_should_hold_is_left_alone(sent: Sent)
     assert (sent, states_of_parts(run)) == ([], [InstanceStatus.TRAINING])
 
 
+def test_a_run_that_was_deleted_is_ended_on_the_device_that_holds_it(sent: Sent) -> None:
+    edge_id = flow_make(devices=1).devices[0].pk
+    lifecycle.device_runs_reconcile(edge_id, [10_000])
+    assert sent == [("instances_stop", {"run_id": 10_000, "edge_ids": [edge_id]})]
+
+
 def missing(run: Run, edge_id: int, seconds: float = 21) -> None:
     """The device does not list the run, now and again after a while."""
     lifecycle.device_runs_reconcile(edge_id, [])
