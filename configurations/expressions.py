@@ -32,7 +32,8 @@ VARIABLES = (
 PRIVATE_LOCAL_DATA_TOKEN = "${FEDSYS.PRIVATE_LOCAL_DATA}"  # noqa: S105
 
 CHAIN_MAX = 50
-RESOLVED_MAX = 100_000  # characters; Linux takes 131,072 bytes in one argument
+RESOLVED_MAX = 100_000  # characters
+ARGUMENT_BYTES_MAX = 128 * 1024 - 256  # Linux takes 128 KiB in one argument, name and end included
 
 
 class ExpressionError(Exception):
@@ -340,6 +341,14 @@ def render_collect(
         name, raw = argument["name"], argument["value"]
         value = attempt(resolver.resolve, raw, _Source(file, argument.get("line")), raw)
         text = argument_text(value)
+        if len(text.encode(errors="replace")) > ARGUMENT_BYTES_MAX:
+            error = ExpressionError(
+                file,
+                argument.get("line"),
+                f"The argument --{name} comes to more than {ARGUMENT_BYTES_MAX} bytes, which no program can be given.",
+                "Choose fewer devices, or give the program less.",
+            )
+            errors.setdefault(error.problem, error)
         config["entry_arguments"][name] = value
         resolved.append({"name": name, "raw": raw, "value": text})
         arguments += [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]

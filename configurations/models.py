@@ -95,3 +95,8 @@ class Configuration(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("configuration_detail", args=[self.pk])
+
+    @property
+    def packages(self) -> list[tuple[str, Package]]:
+        """The two packages with their kinds, the server's first."""
+        return [("server", self.server_package), ("client", self.client_package)]

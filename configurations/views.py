@@ -79,10 +79,6 @@ def configuration_detail(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "configuration": configuration,
         "is_owner": configuration.owner_id == user.pk,
-        "packages": [
-            ("server", "Server package", configuration.server_package),
-            ("client", "Client package", configuration.client_package),
-        ],
         "model": _section_shown(configuration, "model_config"),
         "hyperparameters": _section_shown(configuration, "hyperparameters_config"),
         **_preview_context(ConfigurationDraft.of(configuration).previews()),

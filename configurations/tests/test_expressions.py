@@ -235,6 +235,15 @@ def test_all_errors_are_collected() -> None:
     assert [error.line for error in errors] == [1, 2, 3]
 
 
+def test_an_argument_that_no_program_can_be_given_is_refused() -> None:
+    objects = [{"id": number, "os_type": "x" * 100} for number in range(2000)]
+    manifest = _manifest(devices="${FEDSYS.CLIENT_OBJECT_LIST}")
+    _, errors = render_collect(manifest, [], [], dataclasses.replace(RUN, client_object_list=objects))
+    assert [error.message for error in errors] == [
+        "The argument --devices comes to more than 130816 bytes, which no program can be given."
+    ]
+
+
 _texts = st.text(st.sampled_from("ab${}._FEDSYS model_config.hyperparameters_config.RUN_ID"), max_size=60)
 _values = st.one_of(_texts, st.integers(), st.booleans(), st.none(), st.floats(allow_nan=False), st.lists(_texts))
 
