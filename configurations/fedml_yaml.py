@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 import yaml
 from yaml.constructor import SafeConstructor
 
+from configurations.misreadings import TAG, misreading, shown, text_like_a_number
 from configurations.problems import Problem
 from configurations.rows import NAME, NAME_RULE, ROWS_MAX, SECTIONS, Row, Value, row_type, value_problem
 
@@ -28,14 +28,7 @@ ARGUMENTS_MAX = 500
 ENTRY_SECTIONS = ("entry_config", "entry_arguments")
 ALL_SECTIONS = (*SECTIONS, *ENTRY_SECTIONS)
 
-_TAG = "tag:yaml.org,2002:"
-_SCALAR_TAGS = {f"{_TAG}{name}" for name in ("str", "int", "float", "bool", "null")}
-_SCIENTIFIC = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+")
-_LEADING_ZERO = re.compile(r"[+-]?0[0-9_]+")
-_OCTAL_12 = re.compile(r"0o[0-7]+")
-_SEXAGESIMAL = re.compile(r"[+-]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
-_NOT_FINITE_WORDS = {"nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"}
-_PLAIN_TRUTH = {"true", "True", "TRUE", "false", "False", "FALSE"}
+_SCALAR_TAGS = {f"{TAG}{name}" for name in ("str", "int", "float", "bool", "null")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +186,7 @@ class _Reader:
     # --- From nodes to sections ----------------------------------------------------------------------------------
 
     def _sections(self, root: yaml.Node) -> None:
-        if root.tag != f"{_TAG}map" or not isinstance(root, yaml.MappingNode):
+        if root.tag != f"{TAG}map" or not isinstance(root, yaml.MappingNode):
             self._problem(root, "The file is not a map of sections.", f"Write the sections {', '.join(ALL_SECTIONS)}.")
             raise _Stop
         sections: dict[str, yaml.Node] = {}
@@ -202,7 +195,7 @@ class _Reader:
             if name not in ALL_SECTIONS:
                 close = difflib.get_close_matches(name, ALL_SECTIONS, n=1)
                 fix = f"Did you mean {close[0]}?" if close else f"The sections are {', '.join(ALL_SECTIONS)}."
-                self._warn(key, f"The section {_shown(name)} is not known and is ignored.", fix)
+                self._warn(key, f"The section {shown(name)} is not known and is ignored.", fix)
         for name in SECTIONS:
             rows = self._rows(name, sections.get(name))
             setattr(self._result, name, rows)
@@ -222,7 +215,7 @@ class _Reader:
             elif name in lines:
                 self._problem(
                     key,
-                    f"The {what} {_shown(name)} stands here again; it is on line {lines[name]} already,"
+                    f"The {what} {shown(name)} stands here again; it is on line {lines[name]} already,"
                     " and YAML would silently take the last one.",
                     "Remove one of the two.",
                 )
@@ -234,7 +227,7 @@ class _Reader:
         """Return a section's node if it is a map; a section that is left empty is as good as missing."""
         if node is None or _is_empty(node):
             return None
-        if node.tag != f"{_TAG}map" or not isinstance(node, yaml.MappingNode):
+        if node.tag != f"{TAG}map" or not isinstance(node, yaml.MappingNode):
             self._problem(node, f"The section {name} is not a map.", "Write one 'name: value' a line, indented.")
             return None
         return node
@@ -246,7 +239,7 @@ class _Reader:
             return rows
         for name, key, value_node in self._pairs(mapping, "name"):
             if not NAME.fullmatch(name):
-                self._problem(key, f"The name {_shown(name)} is not usable in {section}.", f"Use {NAME_RULE}.")
+                self._problem(key, f"The name {shown(name)} is not usable in {section}.", f"Use {NAME_RULE}.")
                 continue
             if len(rows) >= ROWS_MAX:
                 self._problem(key, f"{section} has more than {ROWS_MAX} values.", "Remove what no argument needs.")
@@ -263,7 +256,7 @@ class _Reader:
                 if name == "entry_file":
                     entry_node = value
                 else:
-                    self._warn(key, f"entry_config.{_shown(name)} is not known and is ignored.", "Remove it.")
+                    self._warn(key, f"entry_config.{shown(name)} is not known and is ignored.", "Remove it.")
         if entry_node is None or _is_empty(entry_node):
             self._problem(
                 entry_node or node,
@@ -285,7 +278,7 @@ class _Reader:
             return
         for name, key, value_node in self._pairs(mapping, "argument"):
             if not NAME.fullmatch(name):
-                self._problem(key, f"The argument name {_shown(name)} is not usable.", f"Use {NAME_RULE}.")
+                self._problem(key, f"The argument name {shown(name)} is not usable.", f"Use {NAME_RULE}.")
                 continue
             if len(self._result.entry_arguments) >= ARGUMENTS_MAX:
                 self._problem(key, f"There are more than {ARGUMENTS_MAX} arguments.", "Remove some.")
@@ -296,7 +289,7 @@ class _Reader:
     # --- Values --------------------------------------------------------------------------------------------------
 
     def _value(self, name: str, node: yaml.Node) -> Value:
-        if not isinstance(node, yaml.ScalarNode) and node.tag not in (f"{_TAG}seq", f"{_TAG}map"):
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in (f"{TAG}seq", f"{TAG}map"):
             self._tag_problem(name, node)
             return None
         if isinstance(node, yaml.SequenceNode):
@@ -307,16 +300,16 @@ class _Reader:
                 else:
                     self._problem(
                         element,
-                        f"The list {_shown(name)} holds another list or a map.",
+                        f"The list {shown(name)} holds another list or a map.",
                         "Write a list of plain values, or one value a row.",
                     )
             if problem := value_problem(elements):
-                self._problem(node, f"{_shown(name)}: {problem}", "Write a shorter list.")
+                self._problem(node, f"{shown(name)}: {problem}", "Write a shorter list.")
             return elements
         if not isinstance(node, yaml.ScalarNode):
             self._problem(
                 node,
-                f"{_shown(name)} is a map; a value is text, a number, true, false, null or a list of these.",
+                f"{shown(name)} is a map; a value is text, a number, true, false, null or a list of these.",
                 "Write each of its values as a row of its own, or quote an expression: '${...}'.",
             )
             return None
@@ -326,22 +319,22 @@ class _Reader:
     def _tag_problem(self, name: str, node: yaml.Node) -> None:
         self._problem(
             node,
-            f"{_shown(name)} has the tag {_shown(node.tag)}, which is not read.",
+            f"{shown(name)} has the tag {shown(node.tag)}, which is not read.",
             "Write a plain value without !.",
         )
 
     def _scalar(self, name: str, node: yaml.ScalarNode) -> Any:
         """Return the typed value of a scalar, reporting what YAML reads otherwise than it looks."""
-        shown, text = _shown(name), node.value
+        name, text = shown(name), node.value
         plain = node.style is None
-        if plain and node.tag == f"{_TAG}str" and (misread := _text_that_looks_like_a_number(text)):
-            self._problem(node, f"YAML reads {shown}: {_shown(text)} as text.", misread)
+        if plain and node.tag == f"{TAG}str" and (misread := text_like_a_number(text)):
+            self._problem(node, f"YAML reads {name}: {shown(text)} as text.", misread)
             return text
-        if plain and (meaning_and_fix := _not_what_it_looks_like(node.tag, text)):
+        if plain and (meaning_and_fix := misreading(node.tag, text)):
             meaning, fix = meaning_and_fix
-            self._problem(node, f"YAML reads {shown}: {_shown(text)} as {meaning}.", fix)
+            self._problem(node, f"YAML reads {name}: {shown(text)} as {meaning}.", fix)
             return text
-        if node.tag in (f"{_TAG}value", f"{_TAG}merge"):  # a lone = or <<
+        if node.tag in (f"{TAG}value", f"{TAG}merge"):  # a lone = or <<
             return text
         if node.tag not in _SCALAR_TAGS:
             self._tag_problem(name, node)
@@ -349,14 +342,14 @@ class _Reader:
         try:
             value = _CONSTRUCTOR.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError, KeyError):
-            kind = node.tag.removeprefix(_TAG)
-            self._problem(node, f"{shown} cannot be read as {kind}.", "Write a plain value without !!.")
+            kind = node.tag.removeprefix(TAG)
+            self._problem(node, f"{name} cannot be read as {kind}.", "Write a plain value without !!.")
             return text
         if isinstance(value, float) and not math.isfinite(value):
-            self._problem(node, f"{shown} is not a finite number.", "Write a finite number.")
+            self._problem(node, f"{name} is not a finite number.", "Write a finite number.")
             return text
         if problem := value_problem(value):
-            self._problem(node, f"{shown}: {problem}", "Change the value.")
+            self._problem(node, f"{name}: {problem}", "Change the value.")
             return text
         return value
 
@@ -364,50 +357,8 @@ class _Reader:
 _CONSTRUCTOR = SafeConstructor()
 
 
-def _text_that_looks_like_a_number(text: str) -> str | None:
-    """Return the fix for a plain scalar that YAML 1.1 takes for text although it looks like a number."""
-    if _SCIENTIFIC.fullmatch(text):
-        mantissa, _, exponent = text.lower().partition("e")
-        if "." not in mantissa:
-            mantissa += ".0"
-        elif mantissa.endswith("."):
-            mantissa += "0"
-        sign = exponent if exponent[0] in "+-" else f"+{exponent}"
-        return f"Write {mantissa}e{sign} for the number, or put it in quotes for the text."
-    if _OCTAL_12.fullmatch(text):
-        return f"Write {int(text[2:][:20], 8)} for the number, or put it in quotes for the text."
-    if _LEADING_ZERO.fullmatch(text):
-        return f"Write {_without_zeros(text)} for the number, or put it in quotes for the text."
-    if text.lower() in _NOT_FINITE_WORDS:
-        return "Write a finite number, or put it in quotes for the text."
-    return None
-
-
-def _not_what_it_looks_like(tag: str, text: str) -> tuple[str, str] | None:
-    """Return what YAML 1.1 reads and the fix, for a plain scalar that it does not take for what it looks like."""
-    kind = tag.removeprefix(_TAG)
-    if kind == "bool" and text not in _PLAIN_TRUTH:
-        value = str(text.lower() in ("yes", "on")).lower()
-        return value, f"Write {value}, or '{text}' in quotes for the text."
-    if kind in ("int", "float") and _SEXAGESIMAL.fullmatch(text):
-        return "a number to the base 60", f"Write '{_shown(text)}' in quotes for the text, or the number that you mean."
-    if kind == "int" and _LEADING_ZERO.fullmatch(text):
-        octal = int(text.replace("_", "")[:40], 8)
-        return f"the octal number {octal}", (
-            f"Write {_without_zeros(text)} or {octal} for the number, or put it in quotes for the text."
-        )
-    if kind == "timestamp":
-        return "a date", f"Write '{_shown(text)}' in quotes for the text."
-    return None
-
-
-def _without_zeros(text: str) -> str:
-    digits = text.replace("_", "").lstrip("+-0")[:40] or "0"
-    return f"-{digits}" if text.startswith("-") else digits
-
-
 def _is_empty(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and (node.tag == f"{_TAG}null" or not node.value)
+    return isinstance(node, yaml.ScalarNode) and (node.tag == f"{TAG}null" or not node.value)
 
 
 def _line(where: yaml.Node | _Mark | int | None) -> int | None:
@@ -415,11 +366,6 @@ def _line(where: yaml.Node | _Mark | int | None) -> int | None:
         return where
     mark = where.start_mark if isinstance(where, yaml.Node) else where
     return int(mark.line) + 1
-
-
-def _shown(text: str) -> str:
-    shown = text if text.isprintable() else ascii(text)[1:-1]
-    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def _syntax_fix(text: str, mark: _Mark | None, what: str) -> str:
