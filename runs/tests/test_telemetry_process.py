@@ -68,19 +68,17 @@ class Ingest:
     def end(self, number: int = signal.SIGTERM) -> str:
         """Signal the process, wait for its end, and return what it logged."""
         assert self._process is not None
-        process, self._process = self._process, None
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=20)
-        if number == signal.SIGTERM:
-            assert process.returncode == 0, errors.decode()
-        return errors.decode()
+        self._process.send_signal(number)
+        said = self.wait()
+        assert number == signal.SIGKILL or said.startswith("0\n"), said
+        return said
 
     def wait(self) -> str:
-        """Wait until the process ends by itself, and return what it logged."""
+        """Wait until the process ends, and return its code and what it logged."""
         assert self._process is not None
-        process, self._process = self._process, None
-        _, errors = process.communicate(timeout=30)
-        return f"{process.returncode}\n{errors.decode()}"
+        _, errors = self._process.communicate(timeout=60)
+        code, self._process = self._process.returncode, None
+        return f"{code}\n{errors.decode()}"
 
     def kill_if_running(self) -> None:
         if self._process is not None:
