@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from .durable import read_json, write_json
-from .locks import lock, unlock
+from .locks import POLL_SECONDS, try_lock, unlock
 from .runtime import Failed, Steps
 
 MAX_REQUIREMENTS_BYTES = 1 << 20
@@ -31,7 +32,8 @@ MARKER = "roundtable.json"
 class EnvironmentCache:
     """Virtual environments on this machine; several agents may share the folder.
 
-    An environment is whole when its marker file is there, which is written last; one without is made anew.
+    An environment is whole when its marker file is there, which is written last; one without is made anew, elsewhere in
+    its folder.
 
     Parameters:
         folder: where to keep them.
@@ -61,39 +63,54 @@ class EnvironmentCache:
             folder = self._folder / digest
             lock_file = self._folder / f"{digest}.lock"
             while True:
-                descriptor = lock(lock_file, shared=True, checkpoint=steps.checkpoint)
-                if (folder / MARKER).is_file():
-                    os.utime(folder / MARKER)
-                    return folder / "bin" / "python", descriptor, lock_file
-                unlock(descriptor)
-                self._build(folder, lock_file, requirements if text.strip() else None, transcript, steps)
+                # Whoever waits to build must also see that another has built: that one keeps its shared lock for long.
+                if (descriptor := try_lock(lock_file, shared=True)) is not None:
+                    python = _interpreter(folder)
+                    if python is not None:
+                        os.utime(folder / MARKER)
+                        return python, descriptor, lock_file
+                    unlock(descriptor)
+                if (descriptor := try_lock(lock_file)) is not None:
+                    try:
+                        if _interpreter(folder) is None:
+                            self._build(folder, requirements if text.strip() else None, transcript, steps)
+                    finally:
+                        unlock(descriptor)
+                else:
+                    steps.checkpoint()
+                    time.sleep(POLL_SECONDS)
         except OSError as error:
             raise Failed(f"cannot make the environment of the package: {error.strerror or error}") from None
 
-    def _build(self, folder: Path, lock_file: Path, requirements: Path | None, transcript: Path, steps: Steps) -> None:
-        descriptor = lock(lock_file, checkpoint=steps.checkpoint)
+    def _build(self, folder: Path, requirements: Path | None, transcript: Path, steps: Steps) -> None:
+        """Build under a name that nobody has used: the pip of an agent that was killed may still be writing."""
+        shutil.rmtree(folder, ignore_errors=True)
+        place = folder / secrets.token_hex(4)
         try:
-            if (folder / MARKER).is_file():
-                return  # somebody else built it while we waited
-            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
             started = time.monotonic()
             steps.say("making a virtual environment" + (" and installing the requirements" if requirements else ""))
             with transcript.open("ab") as output:
                 pip = _has_pip()
                 options = ["--without-pip"] if pip or requirements is None else []
-                _run([sys.executable, "-m", "venv", *options, str(folder)], output, steps)
-                python = str(folder / "bin" / "python")
+                _run([sys.executable, "-m", "venv", *options, str(place)], output, steps)
+                python = str(place / "bin" / "python")
                 if requirements is not None:
                     installer = [sys.executable, "-m", "pip", "--python", python] if pip else [python, "-m", "pip"]
                     options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
                     _run([*installer, "install", *options, "-r", str(requirements)], output, steps)
             steps.say(f"the environment is ready after {time.monotonic() - started:.1f} s")
-            write_json(folder / MARKER, {"bytes": _size(folder), "python": platform.python_version()})
+            write_json(folder / MARKER, {"folder": place.name, "bytes": _size(place)})
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        finally:
-            unlock(descriptor)
+
+
+def _interpreter(folder: Path) -> Path | None:
+    """The interpreter of a whole environment; None where there is none yet."""
+    name = (read_json(folder / MARKER) or {}).get("folder")
+    python = folder / str(name) / "bin" / "python"
+    return python if name is not None and python.exists() else None
 
 
 def environment_bytes(folder: Path) -> int:

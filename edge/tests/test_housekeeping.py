@@ -1,5 +1,6 @@
 """Environments, caches, figures and files of a device."""
 
+import fcntl
 import json
 import os
 import threading
@@ -55,17 +56,36 @@ def test_an_environment_wanted_twice_at_once_is_built_once(tmp_path: Path) -> No
         unlock(descriptor)
 
 
+def test_who_waits_to_build_takes_what_another_has_built_and_uses(tmp_path: Path) -> None:
+    cache = EnvironmentCache(tmp_path / "environments")
+    python, descriptor, lock_file = cache.provide(None, tmp_path / "transcript", steps([]))
+    unlock(descriptor)
+    marker = python.parents[2] / MARKER
+    hidden = marker.rename(marker.with_name("hidden"))
+    builder = try_lock(lock_file)
+    assert builder is not None
+    found: list[tuple[Path, int, Path]] = []
+    waiter = threading.Thread(target=lambda: found.append(cache.provide(None, tmp_path / "transcript", steps([]))))
+    waiter.start()
+    time.sleep(0.3)
+    hidden.rename(marker)
+    fcntl.flock(builder, fcntl.LOCK_SH)
+    waiter.join(10)
+    unlock(builder)
+    assert [path for path, _, _ in found] == [python]
+    unlock(found[0][1])
+
+
 def test_a_half_made_environment_is_never_used(tmp_path: Path) -> None:
     cache = EnvironmentCache(tmp_path / "environments")
     python, descriptor, _ = cache.provide(None, tmp_path / "transcript", steps([]))
     unlock(descriptor)
-    (python.parent.parent / MARKER).unlink()
-    python.unlink()
+    (python.parents[2] / MARKER).unlink()
     said: list[str] = []
     again, descriptor, _ = cache.provide(None, tmp_path / "transcript", steps(said))
     unlock(descriptor)
-    assert again == python
-    assert python.exists()
+    assert again.exists()
+    assert again != python
     assert said[0] == "making a virtual environment"
 
 
