@@ -3,6 +3,7 @@
 What is secret and not given in the environment is made once and kept in ``var/`` with mode 0600.
 """
 
+import hashlib
 import secrets
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,6 +21,12 @@ def _kept_secret(path: Path) -> str:
         path.touch(mode=0o600)
         path.write_text(secrets.token_urlsafe(48))
     return path.read_text().strip()
+
+
+def _secret(variable: str, file_variable: str) -> str:
+    """Return a secret that is given in the environment or, better, in a file that the environment names."""
+    path = env.str(file_variable, default="")
+    return Path(path).read_text().strip() if path else env.str(variable, default="")
 
 
 # --- Where things are ---------------------------------------------------------------------------------------------
@@ -202,7 +209,40 @@ RUN_STOP_SECONDS = env.int("ROUNDTABLE_RUN_STOP_SECONDS", default=60)
 RUN_FINISH_SECONDS = env.int("ROUNDTABLE_RUN_FINISH_SECONDS", default=20)
 
 # --- Pipeline -------------------------------------------------------------------------------------------------------
-BACKEND = env.str("ROUNDTABLE_BACKEND", default="process")
+BACKEND = env.str("ROUNDTABLE_BACKEND", default="auto")
+# What containers and services of this installation are told apart by, where several share an engine.
+PLATFORM_ID = hashlib.sha256(b"roundtable platform:" + SECRET_KEY.encode()).hexdigest()[:16]
+
+# --- Containers: the backends docker and swarm ------------------------------------------------------------------------
+DOCKER_HOST = env.str("ROUNDTABLE_DOCKER_HOST", default=env.str("DOCKER_HOST", default="unix:///var/run/docker.sock"))
+BASE_IMAGE = env.str("ROUNDTABLE_BASE_IMAGE", default="python:3.12-slim")
+BUILD_NETWORK = env.str(
+    "ROUNDTABLE_BUILD_NETWORK", default=""
+)  # of pip within builds: empty for the engine's own, or host
+BUILD_ARGS = env.list(
+    "ROUNDTABLE_BUILD_ARGS", default=[]
+)  # names of variables that builds get from the worker's environment
+REGISTRY = env.str("ROUNDTABLE_REGISTRY", default="").strip(
+    "/"
+)  # host:port, and a path where images are to stand below one
+REGISTRY_USER = env.str("ROUNDTABLE_REGISTRY_USER", default="")
+REGISTRY_PASSWORD = _secret("ROUNDTABLE_REGISTRY_PASSWORD", "ROUNDTABLE_REGISTRY_PASSWORD_FILE")
+# What devices log in with: where the registry knows users that may only pull, give one of those.
+REGISTRY_PULL_USER = env.str("ROUNDTABLE_REGISTRY_PULL_USER", default="") or REGISTRY_USER
+REGISTRY_PULL_PASSWORD = (
+    _secret("ROUNDTABLE_REGISTRY_PULL_PASSWORD", "ROUNDTABLE_REGISTRY_PULL_PASSWORD_FILE") or REGISTRY_PASSWORD
+)
+# A bridge network of this name, made when missing; or host. On loopback only the host's network reaches the platform.
+_ON_LOOPBACK = {urlsplit(PUBLIC_URL).hostname, MQTT_PUBLIC_HOST} & {"127.0.0.1", "localhost", "::1"}
+INSTANCE_NETWORK = env.str("ROUNDTABLE_INSTANCE_NETWORK", default="host" if _ON_LOOPBACK else "roundtable")
+IMAGES_KEEP_GIB = env.float("ROUNDTABLE_IMAGES_KEEP_GIB", default=20.0)  # on the engine; the least recently used go
+
+# --- The object store that instances may use --------------------------------------------------------------------------
+S3_ENDPOINT_URL = env.str("ROUNDTABLE_S3_ENDPOINT_URL", default="")
+S3_BUCKET = env.str("ROUNDTABLE_S3_BUCKET", default="")  # empty: there is none
+S3_REGION = env.str("ROUNDTABLE_S3_REGION", default="")
+S3_ACCESS_KEY = env.str("ROUNDTABLE_S3_ACCESS_KEY", default="")
+S3_SECRET_KEY = _secret("ROUNDTABLE_S3_SECRET_KEY", "ROUNDTABLE_S3_SECRET_KEY_FILE")
 
 LOGGING = {
     "version": 1,

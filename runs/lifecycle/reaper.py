@@ -25,7 +25,7 @@ from runs.lifecycle.stages import PIPELINE_STATES, stage_cancel_in_turn, stage_f
 from runs.lifecycle.turn import run_turn
 from runs.models import Receipt, Run, RunDevice, Stage
 from runs.pipeline.backends import BACKENDS, backend_get
-from runs.pipeline.backends.interface import StageFailed
+from runs.pipeline.backends.interface import StageFailed, StageTransient
 from runs.states import InstanceStatus, RunState, StageState
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def sweep() -> None:
     1. Stop what ended runs still have running.
     2. Clean up after runs that ended a while ago: credentials, folders, containers.
     3. Remove the receipts of their telemetry, which nobody can replay any more.
-    4. Stop aggregators that belong to no run.
+    4. Stop aggregators that belong to no run, and let backends tidy up.
     """
     now = timezone.now()
     lately = now - timedelta(minutes=15)
@@ -99,6 +99,7 @@ def sweep() -> None:
         Receipt.objects.filter(run=run).delete()
     for name in BACKENDS:
         _each([name], _orphans_stop, "backend %s")
+        _each([name], _backend_tidy, "backend %s")
 
 
 def _run_ids(condition: Q) -> list[int]:
@@ -206,3 +207,10 @@ def _orphans_stop(name: str) -> None:
     for run_id in found.keys() - wanted:
         logger.warning("An aggregator of run %d was found, which has ended or is not known; it is stopped", run_id)
         backend.stop_aggregator(found[run_id].handle)
+
+
+def _backend_tidy(name: str) -> None:
+    try:
+        backend_get(name).tidy()
+    except StageTransient as error:
+        logger.warning("What ended runs left cannot be looked for: %s", error)

@@ -26,6 +26,7 @@ from threading import Thread
 from typing import IO
 
 from runs.pipeline.backends.interface import StageContext, StageFailed
+from runs.pipeline.pip_errors import pip_failure
 from runs.pipeline.processes import process_identity, process_runs, process_signal, process_wait
 
 POLL_SECONDS = 0.1
@@ -36,11 +37,6 @@ PASSED_ON = re.compile(
     r"PATH|HOME|LANG|LC_\w+|TZ|TMPDIR|PIP_\w+|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(HTTPS?|NO|ALL)_PROXY|"
     r"(https?|no|all)_proxy|LD_LIBRARY_PATH|CC|CXX|CFLAGS|XDG_CACHE_HOME"
 )
-_MISSING = re.compile(r"ERROR: No matching distribution found for (?P<requirement>.+)")
-_INVALID = re.compile(r"ERROR: Invalid requirement: (?P<requirement>.+?)(?: \(from line.*)?$")
-_CONFLICT = re.compile(r"ERROR: Cannot install (?P<requirement>.+) because these package versions have conflicting")
-_UNREACHABLE = re.compile(r"WARNING: Retrying \(Retry\(|Failed to establish a new connection|Temporary failure in name")
-_ERROR = re.compile(r"(?:ERROR: |error: )(?P<message>.+)")
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ def venv_make(context: StageContext, folder: Path, requirements: Path, what: str
                 break
         if code != 0:
             shutil.rmtree(target, ignore_errors=True)
-            raise StageFailed(_failure(lines, code, what))
+            raise StageFailed(pip_failure(lines, code, what))
         ready.write_text(json.dumps({"requirements": requirements.read_text(errors="replace"), "made": time.time()}))
     return Venv(python, made=True)
 
@@ -197,23 +193,3 @@ def _end_leftover(target: Path) -> None:
     if process_runs(pid, identity):
         process_signal(pid, identity, signal.SIGKILL, group=True)
         process_wait(pid, identity, END_SECONDS)
-
-
-def _failure(lines: Sequence[str], code: int, what: str) -> str:
-    """Say why pip failed, from what it wrote."""
-    text = "\n".join(lines)
-    fix = f"Correct requirements.txt of {what} and upload it again."
-    if match := _INVALID.search(text):
-        return f"The requirement {match['requirement']} is not valid. {fix}"
-    if match := _CONFLICT.search(text):
-        return f"The requirements {match['requirement']} contradict each other. {fix}"
-    if match := _MISSING.search(text):
-        if _UNREACHABLE.search(text):
-            return (
-                f"The package index cannot be reached, so that {match['requirement']} could not be looked up. See the "
-                "log of this stage, then try it again."
-            )
-        return f"The requirement {match['requirement']} cannot be found. {fix}"
-    messages = _ERROR.findall(text)
-    said = f": {messages[-1]}" if messages else "."
-    return f"pip could not install the requirements of {what} (exit code {code}){said}"

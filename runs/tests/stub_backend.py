@@ -43,6 +43,9 @@ class StubBackend:
     def available(self) -> tuple[bool, str]:
         return True, "It does nothing."
 
+    def recommended(self) -> tuple[bool, str]:
+        return True, "It does nothing."
+
     def build(self, context: StageContext, kind: PackageKind) -> StageResult:
         return self.work(context, kind)
 
@@ -76,3 +79,6 @@ class StubBackend:
 
     def clean(self, run: Run) -> None:
         self.cleaned.append(run.pk)
+
+    def tidy(self) -> None:
+        return

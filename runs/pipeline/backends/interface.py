@@ -7,7 +7,7 @@ work, and again after they were killed half-way: each looks first for what is th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -76,6 +76,8 @@ class AggregatorSpec:
         mqtt_username, mqtt_password: its own credential at the broker.
         entry_file, entry_arguments, config: the rendered entry command and ``fedml.yaml``.
         limits: ``memory_mb``, ``cpus``, ``pids``.
+        placement: conditions on the node that runs it, such as ``node.labels.zone==a``; for a swarm.
+        reservations: what the node must have free, ``memory_mb`` and ``cpus``; for a swarm.
     """
 
     run_id: int
@@ -89,6 +91,8 @@ class AggregatorSpec:
     limits: Mapping[str, Any]
     package_name: str
     package_url: str
+    placement: Sequence[str] = ()
+    reservations: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,9 @@ class Backend(Protocol):
     def available(self) -> tuple[bool, str]:
         """Return whether the backend can be used here, and a sentence that says why not or what was found. Quick."""
 
+    def recommended(self) -> tuple[bool, str]:
+        """Return whether ``auto`` should take this backend, and a sentence that says why. Quick."""
+
     def build(self, context: StageContext, kind: PackageKind) -> StageResult:
         """Build what an instance of this kind is opened from.
 
@@ -149,7 +156,10 @@ class Backend(Protocol):
         """
 
     def client_image(self, built: Mapping[str, Any], pushed: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return ``image`` of the ``start_train`` command (``docs/protocol.md``), or None where there is none."""
+        """Return ``image`` of the ``start_train`` command (``docs/protocol.md``), or None where there is none.
+
+        It may hold the login of the registry: it goes into commands and is neither kept nor logged.
+        """
 
     def launch(
         self, context: StageContext, built: Mapping[str, Any], pushed: Mapping[str, Any], spec: AggregatorSpec
@@ -183,3 +193,6 @@ class Backend(Protocol):
 
     def clean(self, run: Run) -> None:
         """Remove what an ended run leaves: folders, containers, services. May be called again."""
+
+    def tidy(self) -> None:
+        """Remove what no run of this installation needs any more, beyond what ``clean`` removes: images, orphans."""

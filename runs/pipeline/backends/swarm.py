@@ -1,0 +1,51 @@
+"""The backend of a cluster: aggregators as replicated jobs of a Docker swarm, on whichever node has room for them."""
+
+from __future__ import annotations
+
+import contextlib
+
+from django.conf import settings
+from docker.errors import NotFound
+
+from runs.pipeline.backends.containers import ContainerBackend, FoundInstance, label_filter, labels_read
+from runs.pipeline.backends.engine import EngineClient, EngineFacts
+
+ENDED_TASKS = {"complete", "shutdown", "failed", "rejected", "remove", "orphaned"}
+
+
+class SwarmBackend(ContainerBackend):
+    """Opens aggregators as services of the swarm that the engine at hand manages."""
+
+    name = "swarm"
+    label = "Jobs of the swarm"
+
+    def recommended(self) -> tuple[bool, str]:
+        """A swarm of one node gains nothing over its engine's own containers."""
+        works, why = self.available()
+        return works and self._nodes > 1, why
+
+    def _available(self, engine: EngineFacts) -> tuple[bool, str]:
+        self._nodes = engine.swarm_nodes
+        if not engine.swarm_manager:
+            return False, f"The engine at {settings.DOCKER_HOST} manages no swarm. Type: docker swarm init."
+        nodes = "1 node" if engine.swarm_nodes == 1 else f"{engine.swarm_nodes} nodes"
+        return (
+            True,
+            f"A swarm of {nodes}, engine {engine.version} at {settings.DOCKER_HOST}, registry {settings.REGISTRY}.",
+        )
+
+    def _instances(self, client: EngineClient, run_id: int | None, **labels: str) -> list[FoundInstance]:
+        found = []
+        for service in client.services(filters=label_filter(run_id, labels)):
+            tasks = client.tasks(filters={"service": service["ID"]})
+            runs = not tasks or any(task["Status"]["State"] not in ENDED_TASKS for task in tasks)
+            name, its_labels = service["Spec"]["Name"], service["Spec"].get("Labels") or {}
+            found.append(FoundInstance(service["ID"], name, *labels_read(its_labels), runs))
+        return found
+
+    def _stop(self, client: EngineClient, found: FoundInstance) -> None:
+        self._remove(client, found)  # the engine sends SIGTERM, and SIGKILL after the service's grace period
+
+    def _remove(self, client: EngineClient, found: FoundInstance) -> None:
+        with contextlib.suppress(NotFound):
+            client.remove_service(found.id)
