@@ -59,6 +59,10 @@ lint: .venv/requirements-dev.stamp ## style, types, templates, import directions
 	@$(PYTHON) manage.py makemigrations --check --dry-run
 	@ROUNDTABLE_URL=https://roundtable.example $(PYTHON) manage.py check --deploy --fail-level WARNING
 
+.PHONY: screenshots
+screenshots: install-test ## renew the pictures of the README and the guide from the running product
+	@$(PYTHON) -m deploy.local.screenshots
+
 .PHONY: format
 format: .venv/requirements-dev.stamp ## put code and templates into the project's form
 	@.venv/bin/ruff check --fix .
