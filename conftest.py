@@ -14,8 +14,11 @@ from django.conf import settings
 from django.test import override_settings
 from kombu import pools
 from playwright.sync_api import Browser, sync_playwright
+from pytest_django import Settings
 
+from deploy.local.engine import Engine, Registry
 from mlops_site.celery import app as celery_app
+from tests.containers import BASE_IMAGE, base_image_make, engine_started, registry_started
 from tests.servers import MosquittoServer, RedisServer
 
 CLOSED_PORT = 1  # tcpmux: nothing listens there
@@ -83,6 +86,33 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of the session's Redis, which the channel layer, the cache and Celery use."""
     with RedisServer(tmp_path_factory.mktemp("redis")) as server, _redis_at(server.url):
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """The session's container engine, with the base image ``tests.containers.BASE_IMAGE``."""
+    with engine_started("one") as started:
+        base_image_make(started)
+        yield started
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[Registry]:
+    """The session's registry, which asks for a password."""
+    with registry_started() as started:
+        yield started
+
+
+@pytest.fixture
+def containers(settings: Settings, engine: Engine, registry: Registry) -> Settings:
+    """Settings under which the session's engine and registry are used; tests may change them further."""
+    settings.DOCKER_HOST = engine.url
+    settings.BASE_IMAGE = BASE_IMAGE
+    settings.BUILD_NETWORK = settings.INSTANCE_NETWORK = "host"
+    settings.REGISTRY = registry.address
+    settings.REGISTRY_USER = settings.REGISTRY_PULL_USER = registry.username
+    settings.REGISTRY_PASSWORD = settings.REGISTRY_PULL_PASSWORD = registry.password
+    return settings
 
 
 @contextmanager

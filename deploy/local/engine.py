@@ -15,6 +15,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path
 from types import TracebackType
 
@@ -107,12 +108,21 @@ class Engine(_Server):
         bridge: name of a bridge to make for it, at most 15 characters. Only one engine on a machine may have the
             default one (empty), and a second engine without a bridge would take it away from the first.
         insecure_registries: ``host:port`` of registries spoken to without TLS beside those on loopback.
+        live_restore: let containers live on while the engine is away. Such an engine cannot be part of a swarm.
     """
 
-    def __init__(self, folder: Path, *, bridge: str = "", insecure_registries: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        bridge: str = "",
+        insecure_registries: tuple[str, ...] = (),
+        live_restore: bool = False,
+    ) -> None:
         super().__init__(folder)
         self.bridge = bridge
         self.insecure_registries = insecure_registries
+        self.live_restore = live_restore
         self.socket_path = self.folder / "docker.sock"
 
     @property
@@ -136,6 +146,8 @@ class Engine(_Server):
             "--log-level=warn",
             *(f"--insecure-registry={registry}" for registry in self.insecure_registries),
         ]
+        if self.live_restore:
+            command.append("--live-restore")
         if self.bridge:
             self._bridge_make()
             command += [f"--bridge={self.bridge}", "--iptables=false", "--ip-forward=false"]
@@ -143,16 +155,32 @@ class Engine(_Server):
         self._wait(self._answers)
 
     def stop(self) -> None:
-        """End the engine, and take its bridge away."""
+        """End the engine, and take away its bridge and what it leaves mounted, so that its folder can be removed."""
         super().stop()
+        for mount in self._mounts():
+            subprocess.run([_program("umount", "mount"), mount], check=False, capture_output=True)  # noqa: S603
         if self.bridge:
-            ip = _program("ip", "iproute2")
-            subprocess.run([ip, "link", "delete", self.bridge], check=False, capture_output=True)  # noqa: S603
+            self._bridge_remove()
 
-    def _bridge_make(self) -> None:
+    def remove(self) -> None:
+        """Stop the engine and remove its folder with all images."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _mounts(self) -> list[str]:
+        """Return what is mounted below the folder, the innermost first."""
+        points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        return sorted((point for point in points if Path(point).is_relative_to(self.folder)), reverse=True)
+
+    def _bridge_remove(self) -> None:
         ip = _program("ip", "iproute2")
         subprocess.run([ip, "link", "delete", self.bridge], check=False, capture_output=True)  # noqa: S603
-        subnet = f"10.219.{sum(self.bridge.encode()) % 256}.1/24"
+
+    def _bridge_make(self) -> None:
+        self._bridge_remove()
+        ip = _program("ip", "iproute2")
+        number = zlib.crc32(self.bridge.encode())  # neighbours need different networks
+        subnet = f"10.{192 + number % 48}.{number // 48 % 256}.1/24"
         for arguments in (
             ["link", "add", self.bridge, "type", "bridge"],
             ["address", "add", subnet, "dev", self.bridge],

@@ -1,0 +1,95 @@
+"""A real container engine and a real registry for tests, each in a folder of its own.
+
+The fixtures ``engine``, ``registry`` and ``base_image`` of ``conftest.py`` last as long as the session. A test that
+stops or restarts one of them starts its own from here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from deploy.local.engine import SYSTEM_PATH, Engine, Registry
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BASE_IMAGE = "roundtable-base:test"
+PROGRAMS = {
+    "dockerd": "docker.io",
+    "docker-registry": "docker-registry",
+    "debootstrap": "debootstrap",
+    "ip": "iproute2",
+}
+
+
+def require_containers() -> None:
+    """Skip the test where no container engine can be started, and say so plainly; with ``CI=true`` that is a failure."""
+    missing = [package for program, package in PROGRAMS.items() if shutil.which(program, path=SYSTEM_PATH) is None]
+    why = f"Type: apt-get install {' '.join(missing)}" if missing else ""
+    if not why and os.geteuid() != 0:
+        why = "Starting an engine needs root."
+    if not why:
+        return
+    sentence = f"NOT CHECKED: containers, since no container engine can be started here. {why}"
+    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+        pytest.fail(sentence, pytrace=False)
+    pytest.skip(sentence)
+
+
+@contextmanager
+def engine_started(name: str, *, live_restore: bool = False) -> Iterator[Engine]:
+    """Start an engine with images and a bridge of its own; everything of it is removed at the end.
+
+    Args:
+        name: at most four letters, different for engines that run at the same time.
+        live_restore: let its containers live on while it is away.
+    """
+    require_containers()
+    # The path of a socket has to be short.
+    folder = Path(tempfile.mkdtemp(prefix=f"rt-{name}-", dir="/tmp"))  # noqa: S108
+    engine = Engine(folder, bridge=f"rt{name}{os.getpid() % 10**7}", live_restore=live_restore)
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.remove()
+
+
+@contextmanager
+def registry_started(port: int = 0) -> Iterator[Registry]:
+    """Start a registry that is empty and asks for a password; everything of it is removed at the end."""
+    require_containers()
+    folder = Path(tempfile.mkdtemp(prefix="rt-registry-"))
+    registry = Registry(folder, port)
+    try:
+        registry.start()
+        yield registry
+    finally:
+        registry.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def base_image_make(engine: Engine, tag: str = BASE_IMAGE) -> str:
+    """Put the base image on an engine; it is made once and kept in the repository's ``var/``."""
+    done = subprocess.run(
+        [str(REPOSITORY / "deploy" / "base-image" / "make.sh"), tag],
+        env={
+            **os.environ,
+            "PATH": SYSTEM_PATH,
+            "DOCKER_HOST": engine.url,
+            "ROUNDTABLE_VAR": str(REPOSITORY / "var"),
+            "DOCKER_CONFIG": str(engine.folder / "client"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        pytest.fail(f"The base image could not be made:\n{done.stdout}{done.stderr}", pytrace=False)
+    return tag
