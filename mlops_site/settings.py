@@ -123,6 +123,7 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PUBLIC_URL.startswith("https://") else None
 SECURE_SSL_REDIRECT = PUBLIC_URL.startswith("https://")
+SECURE_REDIRECT_EXEMPT = ["^healthz$", "^metrics$"]  # read from within, past the proxy that ends TLS
 SECURE_HSTS_SECONDS = 31536000 if PUBLIC_URL.startswith("https://") else 0
 # Other hosts of the domain are not this platform's to decide on.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
@@ -137,6 +138,7 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = VAR_DIR / "staticfiles"
+STATIC_ROOT.mkdir(exist_ok=True)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": STORE_DIR}},
     "staticfiles": {"BACKEND": "mlops_site.staticfiles.ModuleStaticFilesStorage"},
@@ -243,6 +245,9 @@ S3_BUCKET = env.str("ROUNDTABLE_S3_BUCKET", default="")  # empty: there is none
 S3_REGION = env.str("ROUNDTABLE_S3_REGION", default="")
 S3_ACCESS_KEY = env.str("ROUNDTABLE_S3_ACCESS_KEY", default="")
 S3_SECRET_KEY = _secret("ROUNDTABLE_S3_SECRET_KEY", "ROUNDTABLE_S3_SECRET_KEY_FILE")
+
+# --- Watching the platform --------------------------------------------------------------------------------------------
+METRICS_TOKEN = env.str("ROUNDTABLE_METRICS_TOKEN", default="")  # who reads /metrics; empty: this machine alone
 
 LOGGING = {
     "version": 1,
