@@ -5,7 +5,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .fields import Fields, Invalid
-from .plan import LOG_LEVELS, RUN_ID_HIGH, Entry, ImageReference, Limits, S3Store, read_entry, read_limits, read_s3
+from .plan import (
+    LOG_LEVELS,
+    RUN_ID_HIGH,
+    Entry,
+    ImageReference,
+    Limits,
+    S3Store,
+    read_entry,
+    read_image,
+    read_limits,
+    read_s3,
+)
 
 MAX_COMMAND_BYTES = 4 << 20
 
@@ -102,7 +113,7 @@ def _start_train(fields: Fields, raw: dict[str, Any], run_id: int, edge_id: int)
         )
     image = None
     if "image" in fields:
-        image = ImageReference(fields.object("image").text("reference", most=500, pattern=r"[A-Za-z0-9._:/@-]+"))
+        image = read_image(fields.object("image"))
     data = fields.object("data") if "data" in fields else None
     return StartTrain(
         run_id=run_id,

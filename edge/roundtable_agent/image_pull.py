@@ -202,12 +202,13 @@ class _Layers:
         self._sizes: dict[str, int] = {}
         self._shares: dict[str, float] = {}
         self._most = 0.0
+        self._announced = False
 
     def take(self, message: dict[str, Any]) -> float | None:
         """Read one message; returns the progress from 0 to 1, or None before anything is known."""
         layer, status = message.get("id"), str(message.get("status") or "")
         if layer is None or status.startswith("Pulling from"):
-            return self._most if self._shares else None
+            return self._most if self._announced else None
         detail = message.get("progressDetail") or {}
         share = min(1.0, float(detail.get("current") or 0) / float(detail.get("total") or 1))
         if status == "Downloading":
@@ -221,6 +222,9 @@ class _Layers:
             self._shares[layer] = 1.0
         else:
             self._shares.setdefault(layer, 0.0)
+        self._announced = self._announced or self._shares[layer] not in (0.0, 1.0)
+        if not self._announced:  # the layers are still being listed
+            return None
         weights = {name: self._sizes.get(name, 1) for name in self._shares}
         done = sum(weights[name] * part for name, part in self._shares.items())
         self._most = max(self._most, done / max(1, sum(weights.values())))

@@ -173,14 +173,14 @@ class Instance:
     def _open(self) -> Opened:
         opened = self._runtime.adopt(self._folder.root)
         if opened is not None:
-            self._say(f"found again after a restart: process {opened.pid}")
+            self._say(f"found again after a restart: {opened.described}")
         else:
             self._checkpoint()
             if self.record.opened is not None or self._plan is None:
                 raise Failed("the instance was lost: nothing is known of its process after the restart")
             self._report(State.INITIALIZING, phase="fetch")
             opened = self._runtime.open(self._plan(), Steps(self._progress, self._checkpoint, self._say))
-            self._say(f"opened ({self._runtime.name}, process {opened.pid})")
+            self._say(f"opened: {opened.described}")
         self._save(opened=self.record.opened or time.time(), instance_pid=opened.pid, command=None)
         return opened
 

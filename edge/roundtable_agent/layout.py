@@ -71,6 +71,11 @@ class InstanceFolder:
         return self.root / "launch.lock"
 
     @property
+    def container(self) -> Path:
+        """Which container was made for it."""
+        return self.root / "container.json"
+
+    @property
     def exit(self) -> Path:
         """How it ended."""
         return self.root / "exit.json"
@@ -113,22 +118,28 @@ def write_conf(plan: InstancePlan, folder: InstanceFolder) -> None:
         )
 
 
-def command(plan: InstancePlan, package: Path, python: str, root: PurePath) -> tuple[list[str], PurePath]:
-    """The instance's command and working folder.
-
-    Parameters:
-        package: the unpacked package, on this machine.
-        python: the interpreter, as the instance sees it.
-        root: the instance's folder, as the instance sees it.
+def has_main(plan: InstancePlan, package: Path) -> bool:
+    """Whether a package on this machine has a `main.py` that starts its entry file.
 
     Raises:
-        Invalid: the package lacks its entry file.
+        Invalid: it lacks its entry file.
     """
     entry = package / plan.entry.file
     if not entry.is_file() or entry.is_symlink():
         raise Invalid(f"the package has no entry file {plan.entry.file}")
+    return (package / "main.py").is_file()
+
+
+def command(plan: InstancePlan, python: str, root: PurePath, *, main: bool) -> tuple[list[str], PurePath]:
+    """The instance's command and working folder.
+
+    Parameters:
+        python: the interpreter, as the instance sees it.
+        root: the instance's folder, as the instance sees it.
+        main: the package has a `main.py`.
+    """
     inside = root / "fedml-package"
-    if (package / "main.py").is_file() and plan.entry.file != "main.py":
+    if main and plan.entry.file != "main.py":
         arguments = ["--package_name", plan.package_name, "--package_url", plan.package_url]
         arguments += ["--config", str(root / "conf" / "fedml.yaml"), "--", *plan.entry.arguments]
         return [python, "main.py", *arguments], inside

@@ -82,10 +82,25 @@ class RemotePackage:
 
 
 @dataclass(frozen=True)
+class RegistryLogin:
+    """How to log in to an image registry."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class ImageReference:
-    """A container image, named by digest."""
+    """A container image, named by digest.
+
+    Parameters:
+        main: the package in it has a `main.py` that starts its entry file.
+        login: for its registry; None where that asks for none.
+    """
 
     reference: str
+    main: bool = True
+    login: RegistryLogin | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -147,6 +162,20 @@ def read_s3(fields: Fields) -> S3Store:
         access_key=fields.text("access_key", most=1_000),
         secret_key=fields.text("secret_key", most=1_000),
     )
+
+
+def read_image(fields: Fields) -> ImageReference:
+    """Read `{reference, main, login}`; raises `Invalid`."""
+    return ImageReference(
+        reference=fields.text("reference", most=500, pattern=r"[A-Za-z0-9._:/@-]+"),
+        main=fields.boolean("main", default=True),
+        login=read_registry_login(fields.object("login")) if "login" in fields else None,
+    )
+
+
+def read_registry_login(fields: Fields) -> RegistryLogin:
+    """Read `{username, password}`; raises `Invalid`."""
+    return RegistryLogin(fields.text("username", most=1_000), fields.text("password", most=10_000))
 
 
 def read_entry(fields: Fields) -> Entry:

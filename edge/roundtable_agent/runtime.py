@@ -77,6 +77,10 @@ class Opened(Protocol):
     def pid(self) -> int | None:
         """Its main process on this machine, where there is one."""
 
+    @property
+    def described(self) -> str:
+        """What it is, for the instance's log."""
+
     def outputs(self) -> Mapping[str, Path]:
         """The files that hold its output, by stream name."""
 

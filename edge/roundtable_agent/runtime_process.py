@@ -124,6 +124,10 @@ class _OpenedProcess:
     def pid(self) -> int | None:
         return self._instance[0]
 
+    @property
+    def described(self) -> str:
+        return f"process {self.pid}"
+
     def outputs(self) -> Mapping[str, Path]:
         return {"stdout": self._folder.stdout, "stderr": self._folder.stderr}
 
@@ -190,7 +194,7 @@ class _OpenedProcess:
 
 
 def _launch_spec(plan: InstancePlan, folder: InstanceFolder, python: Path, hold: list[Path]) -> dict[str, Any]:
-    argv, cwd = layout.command(plan, folder.package, str(python), folder.root)
+    argv, cwd = layout.command(plan, str(python), folder.root, main=layout.has_main(plan, folder.package))
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     variables = {"PATH": os.defpath, "LANG": "C.UTF-8"} | passed | layout.environment(plan, folder.root)
     variables["PATH"] = f"{python.parent}{os.pathsep}{variables['PATH']}"

@@ -1,4 +1,4 @@
-"""Runs ONE instance (an aggregator) to its end and reports on it, for the platform's `process` backend.
+"""Runs ONE instance (an aggregator) to its end and reports on it, for every backend of the platform.
 
     python -m roundtable_agent.supervise SPEC.json
 
@@ -10,9 +10,17 @@ object with these keys:
 |---|---|
 | `run_id`, `edge_id` | integers; edge 0 is the aggregator |
 | `home` | absolute path of the instance's folder; `conf/`, `fedml-package/`, `data/`, `supervise.json` are made in it |
-| `package_dir` | absolute path of the unpacked package (the folder that holds `conf/`, or one above it); it is copied |
-| `package_zip` | instead of `package_dir`: absolute path of a package.zip |
-| `python` | absolute path of the interpreter that runs the instance (of a venv already built) |
+| `runtime` | `process` (when missing), `docker` or `swarm` |
+| `package_dir` | process: absolute path of the unpacked package (that holds `conf/`, or one above it); it is copied |
+| `package_zip` | process, instead of `package_dir`: absolute path of a package.zip |
+| `python` | process: absolute path of the interpreter that runs the instance (of a venv already built) |
+| `image` | docker and swarm: `{"reference": by digest, "main": whether its package has a main.py}` |
+| `engine` | docker and swarm: where the engine is; as `DOCKER_HOST` says when missing |
+| `network` | docker and swarm: `host`, or a network's name, which is made where it is missing |
+| `registry_auth_file` | docker and swarm: null, or absolute path of a 0600 file `{"username", "password"}` |
+| `labels` | docker and swarm: labels besides `roundtable.run`, `roundtable.edge` and `roundtable.home` |
+| `placement` | swarm: conditions on the node, such as `node.labels.zone==a` |
+| `reservations` | swarm: `{"memory_mb", "cpus"}` that the node must have free; each may be missing |
 | `entry` | `{"file": path in the package, "arguments": [string, ...]}`, rendered |
 | `config` | the rendered fedml.yaml as an object |
 | `token` | the run token, given to the instance as ROUNDTABLE_TOKEN |
@@ -43,10 +51,11 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
+from .durable import read_json
 from .fields import Fields, Invalid
 from .gpu import GpuReader
 from .instance import Instance, Topics
@@ -56,14 +65,18 @@ from .plan import (
     EDGE_ID_HIGH,
     LOG_LEVELS,
     RUN_ID_HIGH,
+    ImageReference,
     InstancePlan,
     LocalPackage,
     read_entry,
+    read_image,
     read_limits,
     read_mqtt_login,
+    read_registry_login,
     read_s3,
 )
 from .record import RunRecord
+from .runtime import Runtime
 from .runtime_process import ProcessRuntime
 from .unpacking import unpack
 
@@ -80,6 +93,20 @@ class Spec:
     plan: InstancePlan
     status_topic: str
     system_seconds: float
+    runtime: str
+    container: "ContainerSpec"
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """What a spec says of the container; empty for a process."""
+
+    engine: str
+    network: str
+    labels: dict[str, str]
+    placement: tuple[str, ...]
+    reserved_memory_mb: int
+    reserved_cpus: float
 
 
 def read_spec(path: Path) -> Spec:
@@ -95,6 +122,8 @@ def read_spec(path: Path) -> Spec:
     fields = Fields(value, "spec")
     run_id = fields.integer("run_id", low=1, high=RUN_ID_HIGH)
     edge_id = fields.integer("edge_id", low=0, high=EDGE_ID_HIGH)
+    runtime = fields.choice("runtime", ("process", "docker", "swarm"), default="process")
+    processes = runtime == "process"
     package = "package_dir" if "package_dir" in fields else "package_zip"
     plan = InstancePlan(
         run_id=run_id,
@@ -106,15 +135,39 @@ def read_spec(path: Path) -> Spec:
         entry=read_entry(fields.object("entry")),
         config=fields.tree("config"),
         limits=read_limits(fields.object("limits")),
-        package=LocalPackage(_absolute(fields, package)),
+        package=LocalPackage(_absolute(fields, package)) if processes else None,
         package_name=fields.text("package_name", most=1_000),
         package_url=fields.text("package_url", most=2_000),
-        python=_absolute(fields, "python"),
+        python=_absolute(fields, "python") if processes else None,
+        image=None if processes else _image(fields),
         s3=read_s3(fields.object("s3")) if "s3" in fields else None,
         log_level=fields.choice("log_level", LOG_LEVELS, default="INFO"),
     )
     status_topic = fields.text("status_topic", most=200, pattern=r"[^+#]+", default=f"runs/{run_id}/{edge_id}/status")
-    return Spec(plan, status_topic, fields.number("system_interval", low=0.2, high=3600, default=5.0))
+    seconds = fields.number("system_interval", low=0.2, high=3600, default=5.0)
+    return Spec(plan, status_topic, seconds, runtime, _container(fields))
+
+
+def _image(fields: Fields) -> ImageReference:
+    image = read_image(fields.object("image"))
+    if "registry_auth_file" not in fields:
+        return image
+    path = _absolute(fields, "registry_auth_file")
+    login = read_registry_login(Fields(read_json(path), f"the registry's login in {path.name}"))
+    return replace(image, login=login)
+
+
+def _container(fields: Fields) -> ContainerSpec:
+    labels = fields.tree("labels") if "labels" in fields else {}
+    reserved = fields.object("reservations") if "reservations" in fields else Fields({}, "spec.reservations")
+    return ContainerSpec(
+        engine=fields.text("engine", most=1_000, default=""),
+        network=fields.text("network", most=200, default=""),
+        labels={str(name): str(value) for name, value in labels.items()},
+        placement=fields.texts("placement", most=20, each=500),
+        reserved_memory_mb=reserved.integer("memory_mb", low=0, high=2**24, default=0),
+        reserved_cpus=reserved.number("cpus", low=0, high=4096, default=0.0),
+    )
 
 
 def supervise(spec: Spec) -> int:
@@ -126,6 +179,7 @@ def supervise(spec: Spec) -> int:
         return 3
     path = plan.root / "supervise.json"
     record = RunRecord.load(path) or RunRecord(path, plan.run_id, plan.edge_id, plan.limits)
+    record.runtime = spec.runtime
     record.save()
     connected = threading.Event()
     link = Link(
@@ -138,7 +192,7 @@ def supervise(spec: Spec) -> int:
     instance = Instance(
         record=record,
         root=plan.root,
-        runtime=ProcessRuntime(fetch=None, environment=None, unpack=unpack),
+        runtime=_runtime(spec),
         link=link,
         topics=Topics(spec.status_topic, f"{base}/log", f"{base}/system"),
         subject="the aggregator" if plan.edge_id == 0 else "the client",
@@ -160,6 +214,18 @@ def supervise(spec: Spec) -> int:
     code = _wait(instance, stopping, connected)
     link.stop()
     return code
+
+
+def _runtime(spec: Spec) -> Runtime:
+    """The runtime of the spec; the engine's SDK is imported only where it is needed."""
+    wanted = spec.container
+    if spec.runtime == "docker":
+        from .engine import Engine, engine_address
+        from .runtime_docker import DockerRuntime
+
+        engine = Engine(wanted.engine or engine_address())
+        return DockerRuntime(engine, network=wanted.network, labels=wanted.labels)
+    return ProcessRuntime(fetch=None, environment=None, unpack=unpack)
 
 
 def _wait(instance: Instance, stopping: list[int], connected: threading.Event) -> int:

@@ -1,0 +1,76 @@
+"""Which runtime an instance of a device is opened with: a container where that can be, else processes."""
+
+import importlib.util
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .plan import InstancePlan
+from .runtime import Failed, Opened, Runtime, Steps
+
+if TYPE_CHECKING:
+    from .runtime_docker import DockerRuntime
+
+AUTO, DOCKER, PROCESS = "auto", "docker", "process"
+CHOICES = (AUTO, DOCKER, PROCESS)
+
+log = logging.getLogger(__name__)
+
+
+class ChosenRuntime:
+    """Opens an instance with the runtime that its command and this machine allow.
+
+    Parameters:
+        process: for commands with a package.
+        docker: for commands with an image; None where the SDK is missing.
+        choice: `auto` takes containers where an engine answers; `docker` opens nothing but containers, `process`
+            nothing but processes.
+    """
+
+    def __init__(self, process: Runtime, docker: "DockerRuntime | None", choice: str = AUTO) -> None:
+        self._process = process
+        self._docker = docker
+        self._choice = choice
+
+    @property
+    def name(self) -> str:
+        """What this device opens instances with now: `docker` or `process`."""
+        return DOCKER if self._engine_answers() else PROCESS
+
+    def open(self, plan: InstancePlan, steps: Steps) -> Opened:
+        """Open it as a container, or where there is no engine from its package."""
+        if self._choice == DOCKER and plan.image is None:
+            raise Failed(
+                "this device opens nothing but containers (--runtime docker), and the command names no image: the run "
+                "was started on a platform without container images"
+            )
+        if plan.image is not None and self._engine_answers() and self._docker is not None:
+            return self._docker.open(plan, steps)
+        if self._choice == DOCKER:
+            raise Failed("this device opens nothing but containers (--runtime docker), and no container engine answers")
+        if plan.package is None:
+            what = "this device opens no containers (--runtime process)"
+            what = what if self._choice == PROCESS else "no container engine answers on this device"
+            raise Failed(f"the command names an image alone, and {what}")
+        if plan.image is not None:
+            steps.say("no container engine is used on this device: the package is run as a process")
+        return self._process.open(plan, steps)
+
+    def adopt(self, root: Path) -> Opened | None:
+        """Find the instance, whichever of the two runs it."""
+        found = self._docker.adopt(root) if self._docker is not None else None
+        return found if found is not None else self._process.adopt(root)
+
+    def clean(self, root: Path) -> None:
+        """Clean up, whichever of the two ran it."""
+        if self._docker is not None:
+            self._docker.clean(root)
+        self._process.clean(root)
+
+    def _engine_answers(self) -> bool:
+        return self._choice != PROCESS and self._docker is not None and self._docker.engine.answers()
+
+
+def sdk_is_here() -> bool:
+    """Whether the engine's SDK is installed in the agent's environment."""
+    return importlib.util.find_spec("docker") is not None

@@ -1,0 +1,348 @@
+"""The runtime for machines with a container engine: an instance is a hardened container, opened by image digest.
+
+What it may touch: `/fedml/conf` (read-only), `/fedml/data`, the private data that its run names (read-only, at its own
+path), and a `/tmp` in memory. It has no capabilities, cannot gain privileges, is not root, sees no engine socket, and
+the kernel bounds its memory, CPUs and processes.
+
+`container.json` in the instance's folder says that a container was, or may have been, made for it; the container's
+label `roundtable.home` names the folder. Its output is copied from the engine's log to the files of the process
+runtime. The container is removed once its output and its end stand in the folder.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
+
+from . import containers
+from .containers import OutputCopy
+from .durable import read_json, write_json
+from .engine import Engine, EngineAway, EngineClient, EngineRefused, NotFound, hang_up
+from .fields import Invalid
+from .image_pull import PulledImages, image_pull
+from .layout import InstanceFolder
+from .plan import InstancePlan
+from .runtime import Exit, Failed, Opened, Steps, Usage
+
+AWAY_SECONDS = 180.0
+INSPECT_SECONDS = 0.3
+OPEN_FILES = 4096
+TMP_BYTES = 256 * 2**20
+OWN_NETWORK = "roundtable"
+MIB = 2**20
+ENGINE_CODE = 255  # what an engine gives a container that it finds ended after a restart
+
+log = logging.getLogger(__name__)
+
+
+class DockerRuntime:
+    """Opens instances as containers.
+
+    Parameters:
+        engine: where.
+        network: `host`, the name of a network of the engine (a bridge of that name is made where there is none), or
+            empty: the host's where the broker is reached by loopback, else the bridge `roundtable`.
+        labels: what containers are labelled with besides run, edge and home.
+        pulled: where to remember the images that were pulled.
+    """
+
+    name = "docker"
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        network: str = "",
+        labels: Mapping[str, str] | None = None,
+        pulled: PulledImages | None = None,
+    ) -> None:
+        self.engine = engine
+        self._network = network
+        self._labels = dict(labels or {})
+        self._pulled = pulled
+
+    def open(self, plan: InstancePlan, steps: Steps) -> Opened:
+        """Pull the image, write the configuration, start the container."""
+        if plan.image is None:
+            raise Failed("the command names no image, and this runtime opens containers")
+        folder = InstanceFolder(plan.root)
+        folder.empty()
+        folder.make()
+        socket = self.engine.socket
+        if plan.private_data is not None:
+            containers.private_mount_check(plan.private_data, socket)
+        steps.phase("fetch", None)
+        image_pull(self.engine, plan.image, plan.image.login, steps, self._pulled)
+        steps.phase("open", None)
+        steps.checkpoint()
+        try:
+            certificates = containers.conf_write(plan, folder)
+            write_json(folder.container, {"runtime": self.name, "id": ""}, sync=True)
+            container = self._start(plan, folder, certificates)
+        except Invalid as error:
+            raise Failed(str(error)) from None
+        except EngineAway as error:
+            raise Failed(f"the container could not be started: {error}") from None
+        except EngineRefused as error:
+            containers.forgive(functools.partial(self._remove_all, plan.root))
+            raise Failed(f"the container could not be started: {error}") from None
+        write_json(folder.container, {"runtime": self.name, "id": container}, sync=True)
+        return _OpenedContainer(self.engine, folder, container, adopted=False)
+
+    def adopt(self, root: Path) -> Opened | None:
+        """Find the container of this folder by its label."""
+        folder = InstanceFolder(root)
+        marker = read_json(folder.container)
+        if marker is None or marker.get("runtime") != self.name:
+            return None
+        known = str(marker.get("id") or "")
+        if not folder.exit.exists() and not known:  # its keeper was killed while it opened it
+            try:
+                found = self._find(root)
+                if not found or found[0]["State"] == "created":
+                    self._remove_all(root)
+                    folder.container.unlink()
+                    return None
+                known = str(found[0]["Id"])
+                write_json(folder.container, {"runtime": self.name, "id": known}, sync=True)
+            except (EngineAway, EngineRefused) as error:
+                log.warning("cannot look for the container of %s: %s", root, error)
+        return _OpenedContainer(self.engine, folder, known, adopted=True)
+
+    def clean(self, root: Path) -> None:
+        """Remove the folder's container, if it is still there."""
+        if InstanceFolder(root).container.exists():
+            containers.forgive(functools.partial(self._remove_all, root))
+
+    def remove_orphans(self, kept: set[str]) -> int:
+        """Remove containers with this runtime's labels that no folder knows any more.
+
+        Parameters:
+            kept: the `roundtable.home` labels of the folders that are to keep theirs.
+
+        Returns:
+            How many were removed.
+
+        Raises:
+            EngineAway, EngineRefused: the engine cannot be asked.
+        """
+        wanted = [f"{name}={value}" for name, value in self._labels.items()]
+        removed = 0
+        with self.engine.client() as client:
+            for found in client.containers(all=True, filters={"label": wanted}) if wanted else ():
+                if found["Labels"].get("roundtable.home") not in kept:
+                    log.warning("removing the container %s: no run of this device knows it", found["Id"][:12])
+                    _remove(client, found["Id"])
+                    removed += 1
+        return removed
+
+    def _find(self, root: Path) -> list[dict[str, Any]]:
+        with self.engine.client() as client:
+            wanted = {"label": [f"roundtable.home={containers.home_label(root)}"]}
+            return list(client.containers(all=True, filters=wanted))
+
+    def _remove_all(self, root: Path) -> None:
+        for found in self._find(root):
+            with self.engine.client() as client:
+                _remove(client, found["Id"])
+
+    def _start(self, plan: InstancePlan, folder: InstanceFolder, certificates: bool) -> str:
+        """Create and start the container; returns its id."""
+        assert plan.image is not None  # noqa: S101 - checked by `open`
+        self._remove_all(plan.root)
+        argv, working_folder = containers.command(plan)
+        with self.engine.client() as client:
+            network = self._network_name(client, plan)
+            try:
+                created = client.create_container(
+                    plan.image.reference,
+                    argv,
+                    name=containers.container_name(plan),
+                    user=containers.user(),
+                    working_dir=working_folder,
+                    environment=containers.environment(plan, certificates=certificates),
+                    labels=containers.labels(plan, self._labels),
+                    host_config=client.create_host_config(**self._host_config(client, plan, folder, network)),
+                )
+            except NotFound as error:
+                raise EngineRefused(f"the image {plan.image.reference} is gone: {error.explanation}") from None
+            client.start(created["Id"])
+            return str(created["Id"])
+
+    def _host_config(
+        self, client: EngineClient, plan: InstancePlan, folder: InstanceFolder, network: str
+    ) -> dict[str, Any]:
+        mounts = [
+            Mount("/fedml/conf", str(folder.conf.resolve()), type="bind", read_only=True),
+            Mount("/fedml/data", str(folder.data.resolve()), type="bind"),
+        ]
+        if plan.private_data is not None:
+            mounts.append(Mount(str(plan.private_data), str(plan.private_data), type="bind", read_only=True))
+        memory = plan.limits.memory_mb * MIB
+        config: dict[str, Any] = {
+            "init": True,  # so that the end of the package's process reaches it as a signal, and orphans are reaped
+            "read_only": True,
+            "tmpfs": {"/tmp": f"rw,nosuid,nodev,mode=1777,size={min(TMP_BYTES, memory)}"},  # noqa: S108
+            "mounts": mounts,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "pids_limit": plan.limits.pids,
+            "mem_limit": memory,
+            "memswap_limit": memory,
+            "nano_cpus": min(int(plan.limits.cpus * 10**9), (os.cpu_count() or 1) * 10**9),
+            "network_mode": network,
+            "ulimits": [Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES), Ulimit(name="core", soft=0, hard=0)],
+            # No rotation: the keeper copies the output, and ends who writes too much of it.
+            "log_config": LogConfig(type="json-file", config={"max-size": "1t", "max-file": "1"}),
+        }
+        if "nvidia" in (client.info().get("Runtimes") or {}):
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            which: dict[str, Any] = {"device_ids": visible.split(",")} if visible else {"count": -1}
+            config["device_requests"] = [DeviceRequest(capabilities=[["gpu"]], **which)]
+        return config
+
+    def _network_name(self, client: EngineClient, plan: InstancePlan) -> str:
+        near = {plan.mqtt.host, urlsplit(plan.url).hostname} & set(containers.LOOPBACK)
+        name = self._network or ("host" if near else OWN_NETWORK)
+        if name in ("host", "bridge", "default", "none"):
+            return name
+        try:
+            client.inspect_network(name)
+        except NotFound:
+            options = {"com.docker.network.bridge.enable_icc": "false"}  # clients have nothing to say to each other
+            client.create_network(name, "bridge", options=options, labels={"roundtable.network": "1"}, check_duplicate=True)
+        return name
+
+
+class _OpenedContainer:
+    """A container, alive or ended; it may be gone by the time that its end stands in the folder."""
+
+    def __init__(self, engine: Engine, folder: InstanceFolder, container: str, *, adopted: bool) -> None:
+        self._engine = engine
+        self._folder = folder
+        self._id = container
+        self._adopted = adopted
+        self._exit = containers.ended_read(folder)
+        self._pid: int | None = None
+        self._copies: list[OutputCopy] = []
+        self._readers: dict[str, EngineClient] = {}
+        self._next_look = 0.0
+        self._away_since: float | None = None
+        self._was_away = False
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
+
+    @property
+    def described(self) -> str:
+        return f"container {self._id[:12] or 'unknown'}"
+
+    def outputs(self) -> Mapping[str, Path]:
+        return {"stdout": self._folder.stdout, "stderr": self._folder.stderr}
+
+    def poll(self) -> Exit | None:
+        if self._exit is None and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + INSPECT_SECONDS
+            try:
+                self._exit = self._look()
+                self._away_since = None
+            except (EngineAway, EngineRefused) as error:
+                self._exit = self._away(error)
+            if self._exit is not None:
+                containers.ended_write(self._folder, self._exit)
+        if self._exit is not None:
+            self._remove()
+        return self._exit
+
+    def terminate(self) -> None:
+        self._signal("SIGTERM")
+
+    def kill(self) -> None:
+        self._signal("SIGKILL")
+
+    def usage(self) -> Usage | None:
+        with contextlib.suppress(EngineAway, EngineRefused), self._engine.client() as client:
+            figures = client.stats(self._id, stream=False, one_shot=True)
+            memory = figures.get("memory_stats") or {}
+            details = memory.get("stats") or {}
+            cache = details.get("total_inactive_file", details.get("inactive_file", 0))
+            spent = figures["cpu_stats"]["cpu_usage"]["total_usage"] / 10**9
+            tasks = int((figures.get("pids_stats") or {}).get("current") or 0)
+            # The kernel bounds both, so that what is used here never passes the limits.
+            return Usage(max(0, int(memory.get("usage") or 0) - int(cache)), 1, tasks, {0: spent})
+        return None
+
+    def release(self) -> None:
+        for copy in self._copies:
+            copy.leave()
+        self._copies = []
+
+    def _look(self) -> Exit | None:
+        with self._engine.client() as client:
+            try:
+                state = client.inspect_container(self._id or "unknown")["State"]
+            except NotFound:
+                return Exit(note="its container was removed by somebody else, and nobody knows its exit code")
+        self._pid = int(state.get("Pid") or 0) or None
+        if not self._copies:
+            self._copies = [self._copy("stdout", self._folder.stdout), self._copy("stderr", self._folder.stderr)]
+        if state["Status"] in ("running", "paused", "restarting", "created", "removing"):
+            return None
+        if not all([copy.finish() for copy in self._copies]):
+            raise EngineAway("the output could not be read")
+        return self._ending(state)
+
+    def _ending(self, state: dict[str, Any]) -> Exit:
+        code = int(state.get("ExitCode") or 0)
+        if state.get("OOMKilled"):
+            return Exit(code, out_of_memory=True)
+        if code and (self._was_away or (self._adopted and code == ENGINE_CODE)):
+            return Exit(code, note=containers.ENGINE_ENDED)
+        return Exit(code, note=str(state.get("Error") or ""))
+
+    def _away(self, error: Exception) -> Exit | None:
+        now = time.monotonic()
+        self._was_away = True
+        self._away_since = self._away_since or now
+        if now - self._away_since < AWAY_SECONDS:
+            return None
+        return Exit(note=f"{error} for {AWAY_SECONDS:.0f} seconds, and nobody knows what became of its container")
+
+    def _copy(self, stream: str, path: Path) -> OutputCopy:
+        def read(follow: bool) -> Any:
+            with self._engine.client() as client:
+                self._readers[stream] = client
+                wanted = {"stdout": stream == "stdout", "stderr": stream == "stderr"}
+                yield from client.logs(self._id, stream=True, follow=follow, **wanted)
+
+        def leave() -> None:
+            if stream in self._readers:
+                hang_up(self._readers[stream])
+
+        return OutputCopy(path, read, leave)
+
+    def _signal(self, name: str) -> None:
+        with contextlib.suppress(EngineAway, EngineRefused), self._engine.client() as client:
+            client.kill(self._id, signal=name)
+
+    def _remove(self) -> None:
+        if not self._id:
+            return
+        with contextlib.suppress(EngineAway, EngineRefused), self._engine.client() as client:
+            _remove(client, self._id)
+            self._id = ""
+
+
+def _remove(client: EngineClient, container: str) -> None:
+    with contextlib.suppress(NotFound):
+        client.remove_container(container, force=True, v=True)
+
+
