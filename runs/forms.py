@@ -12,10 +12,12 @@ from django.http import QueryDict
 from configurations.models import Configuration
 from configurations.rows import ROW_TYPES, SECTIONS, value_text
 from runs.device_choice import DeviceNow
-from runs.lifecycle.creation import DEFAULT_LIMITS, LIMIT_RANGES
+from runs.lifecycle.creation import DEFAULT_LIMITS, LIMIT_RANGES, placement_condition
+from runs.lifecycle.errors import RunRefused
 from runs.models import Project, Role
 
 OVERRIDE_PREFIX = "set:"
+RESERVED = ("memory_mb", "cpus")
 LIMIT_LABELS = {"memory_mb": "Memory (MB)", "cpus": "CPUs", "pids": "Processes"}
 
 
@@ -105,6 +107,14 @@ class RunForm(forms.Form):
         },
     )
 
+    placement = forms.CharField(
+        required=False,
+        max_length=2000,
+        label="Conditions on the node",
+        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "node.labels.zone == a"}),
+        help_text="One a line: node.labels.NAME, node.hostname or node.role, == or !=, a value.",
+    )
+
     def __init__(self, *args: Any, configurations: Any, devices: Iterable[DeviceNow], **kwargs: Any) -> None:
         """Offer ``configurations`` (a queryset) and ``devices``. Busy and offline ones are refused at the start."""
         super().__init__(*args, **kwargs)
@@ -113,17 +123,25 @@ class RunForm(forms.Form):
         for reporter in ("server", "client"):
             for name in DEFAULT_LIMITS:
                 self.fields[f"{reporter}_{name}"] = _limit_field(name)
+        for name in RESERVED:
+            field = self.fields[f"reserve_{name}"] = _limit_field(name)
+            field.initial = None
 
-    def limits(self) -> dict[str, dict[str, float]]:
-        """What was typed as limits; empty fields keep the default."""
-        return {
-            reporter: {
-                name: self.cleaned_data[f"{reporter}_{name}"]
-                for name in DEFAULT_LIMITS
-                if self.cleaned_data.get(f"{reporter}_{name}") is not None
-            }
-            for reporter in ("server", "client")
-        }
+    def clean_placement(self) -> list[str]:
+        """The conditions, one a line."""
+        try:
+            return [placement_condition(line) for line in self.cleaned_data["placement"].splitlines() if line.strip()]
+        except RunRefused as refused:
+            raise forms.ValidationError(str(refused)) from refused
+
+    def limits(self) -> dict[str, Any]:
+        """What was typed as limits, and for a swarm as conditions and reservations; empty fields keep the default."""
+        typed = {reporter: self._typed(reporter, DEFAULT_LIMITS) for reporter in ("server", "client")}
+        return {**typed, "placement": self.cleaned_data["placement"], "reservations": self._typed("reserve", RESERVED)}
+
+    def _typed(self, prefix: str, names: Iterable[str]) -> dict[str, float]:
+        values = {name: self.cleaned_data.get(f"{prefix}_{name}") for name in names}
+        return {name: value for name, value in values.items() if value is not None}
 
     def overrides(self) -> dict[str, str]:
         """The values that differ from the chosen configuration's, as they were typed."""

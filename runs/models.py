@@ -90,7 +90,11 @@ class Run(models.Model):
     server_package = models.ForeignKey("configurations.Package", on_delete=models.PROTECT, related_name="+")
     client_package = models.ForeignKey("configurations.Package", on_delete=models.PROTECT, related_name="+")
     backend = models.CharField(max_length=20, help_text="process, docker or swarm")
-    limits = models.JSONField(default=dict, help_text="{server: {memory_mb, cpus, pids}, client: {...}}")
+    backend_reason = models.TextField(blank=True, help_text="why this backend, in sentences")
+    limits = models.JSONField(
+        default=dict,
+        help_text="{server: {memory_mb, cpus, pids}, client: {...}, placement: [...], reservations: {memory_mb, cpus}}",
+    )
 
     state = models.CharField(max_length=12, choices=RunState, default=RunState.CREATED, db_index=True)
     state_since = models.DateTimeField(default=timezone.now)

@@ -29,7 +29,7 @@ PROGRAMS = {
 
 
 def require_containers() -> None:
-    """Skip the test where no container engine can be started, and say so plainly; with ``CI=true`` that is a failure."""
+    """Skip the test where no engine can be started, and say so plainly; with ``CI=true`` that is a failure."""
     missing = [package for program, package in PROGRAMS.items() if shutil.which(program, path=SYSTEM_PATH) is None]
     why = f"Type: apt-get install {' '.join(missing)}" if missing else ""
     if not why and os.geteuid() != 0:
@@ -52,7 +52,7 @@ def engine_started(name: str, *, live_restore: bool = False) -> Iterator[Engine]
     """
     require_containers()
     # The path of a socket has to be short.
-    folder = Path(tempfile.mkdtemp(prefix=f"rt-{name}-", dir="/tmp"))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix=f"rt-{name}-", dir="/tmp"))
     engine = Engine(folder, bridge=f"rt{name}{os.getpid() % 10**7}", live_restore=live_restore)
     try:
         engine.start()

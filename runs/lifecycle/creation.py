@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,9 +18,12 @@ from runs.lifecycle.rendering import AGGREGATOR_EDGE_ID, RunDraft, clients_plan,
 from runs.lifecycle.turn import run_notice_send
 from runs.models import Project, Role, Run, RunDevice
 from runs.names import run_name_suggest
-from runs.pipeline.backends import BackendUnknown, backend_choose
+from runs.pipeline.backends import BackendChoice, BackendUnknown, backend_choice
 
 DEFAULT_LIMITS = {"memory_mb": 4096, "cpus": 2.0, "pids": 256}
+_PLACEMENT = re.compile(
+    r"(?P<key>(?:node|engine)\.[A-Za-z0-9][\w./-]{0,100})\s*(?P<operator>==|!=)\s*(?P<value>[\w.:/-]{1,200})"
+)
 LIMIT_RANGES = {"memory_mb": (16, 2**24), "cpus": (0.01, 4096), "pids": (1, 2**20)}
 
 
@@ -43,7 +47,9 @@ def run_create(
         device_ids: edge ids of devices of the project, at least one. They may be offline or busy until the start.
         name: up to 120 characters; two random words when empty.
         overrides: values for this run alone, ``{"hyperparameters_config.lr": 0.1}``; text is read by the row's type.
-        limits: ``{"server": {"memory_mb", "cpus", "pids"}, "client": {...}}``; what is missing has a default.
+        limits: ``{"server": {"memory_mb", "cpus", "pids"}, "client": {...}}``; what is missing has a default. For a
+            swarm also ``"placement": ["node.labels.zone == a", ...]``, which the aggregator's node must fulfil, and
+            ``"reservations": {"memory_mb", "cpus"}``, which it must have free.
         backend: name of a backend; the installation's when None.
 
     Raises:
@@ -54,6 +60,7 @@ def run_create(
         project=project, user=user, configuration=configuration, device_ids=device_ids, overrides=overrides
     )
     draft_check(draft)
+    chosen = _backend(backend)
     name = name.strip() or run_name_suggest()
     if len(name) > 120:
         raise RunRefused("The name of a run may have 120 characters at most; use a shorter one.")
@@ -65,7 +72,8 @@ def run_create(
         configuration_copy=dict(draft.configuration_copy),
         server_package=configuration.server_package,
         client_package=configuration.client_package,
-        backend=_backend(backend),
+        backend=chosen.name,
+        backend_reason=chosen.why,
         limits=_limits(limits or {}),
     )
     with transaction.atomic():
@@ -179,11 +187,44 @@ def _override_value(name: str, row: Mapping[str, Any], given: Any) -> Value:
     return value
 
 
-def _limits(given: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    unknown = sorted(set(given) - {"server", "client"})
+def _limits(given: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = sorted(set(given) - {"server", "client", "placement", "reservations"})
     if unknown:
         raise RunRefused(f"Limits are given for the server and the client, not for {', '.join(unknown)}.")
-    return {kind: _limits_of(kind, given.get(kind) or {}) for kind in ("server", "client")}
+    limits: dict[str, Any] = {kind: _limits_of(kind, given.get(kind) or {}) for kind in ("server", "client")}
+    if given.get("placement"):
+        limits["placement"] = [placement_condition(text) for text in given["placement"]]
+    if given.get("reservations"):
+        limits["reservations"] = _reservations(given["reservations"], limits["server"])
+    return limits
+
+
+def placement_condition(text: str) -> str:
+    """Return a condition on the node of a swarm as the engine wants it.
+
+    Raises:
+        RunRefused: it is none.
+    """
+    match = _PLACEMENT.fullmatch(text.strip())
+    if match is None:
+        raise RunRefused(
+            f"{text.strip()[:100]!r} is no condition on a node. Write conditions such as node.labels.zone == a or "
+            "node.hostname != old-one, one a line."
+        )
+    return f"{match['key']}{match['operator']}{match['value']}"
+
+
+def _reservations(given: Mapping[str, Any], limits: Mapping[str, float]) -> dict[str, float]:
+    unknown = sorted(set(given) - {"memory_mb", "cpus"})
+    if unknown:
+        raise RunRefused(f"Memory and CPUs can be reserved, but not {', '.join(unknown)}.")
+    reserved: dict[str, float] = {}
+    for name, value in given.items():
+        checked = _number("reservation", "server", name, value)
+        if checked > limits[name]:
+            raise RunRefused(f"The server's reservation {name} is above its limit of {limits[name]}. Reserve less.")
+        reserved[name] = checked
+    return reserved
 
 
 def _limits_of(kind: str, given: Mapping[str, Any]) -> dict[str, float]:
@@ -192,18 +233,21 @@ def _limits_of(kind: str, given: Mapping[str, Any]) -> dict[str, float]:
         raise RunRefused(f"There is no limit named {', '.join(unknown)}; there are {', '.join(DEFAULT_LIMITS)}.")
     limits: dict[str, float] = {}
     for name, default in DEFAULT_LIMITS.items():
-        value = given.get(name, default)
-        low, high = LIMIT_RANGES[name]
-        whole = name != "cpus"
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
-            kind_of_number = "a whole number" if whole else "a number"
-            raise RunRefused(f"The {kind}'s limit {name} must be {kind_of_number} from {low} to {high}.")
-        limits[name] = value
+        limits[name] = _number("limit", kind, name, given.get(name, default))
     return limits
 
 
-def _backend(name: str | None) -> str:
+def _number(what: str, kind: str, name: str, value: Any) -> float:
+    low, high = LIMIT_RANGES[name]
+    whole = name != "cpus"
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
+        kind_of_number = "a whole number" if whole else "a number"
+        raise RunRefused(f"The {kind}'s {what} {name} must be {kind_of_number} from {low} to {high}.")
+    return value
+
+
+def _backend(name: str | None) -> BackendChoice:
     try:
-        return backend_choose(name)
+        return backend_choice(name)
     except BackendUnknown as error:
         raise RunRefused(str(error)) from error

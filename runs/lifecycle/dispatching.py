@@ -12,6 +12,7 @@ from runs.lifecycle.ending import WORKING_STATES
 from runs.lifecycle.rendering import run_draft, run_render, synthetic_data_url
 from runs.lifecycle.turn import run_turn
 from runs.models import Run
+from runs.object_store import object_store
 from runs.states import InstanceStatus
 from runs.tokens import run_token_digest, run_token_make
 
@@ -69,7 +70,7 @@ def dispatch_prepare(
                 "synthetic_url": synthetic_data_url(run.pk, run.configuration_copy),
             },
             "limits": run.limits.get("client", {}),
-            "s3": None,
+            "s3": object_store(),
             "log_level": "INFO",
         }
         commands.append((part.edge_id, payload))

@@ -97,7 +97,7 @@ def stage_progress(*, stage_id: int, claim: str, progress: float | None) -> bool
     return True
 
 
-def stage_done(*, stage_id: int, claim: str, result: dict[str, Any], unchanged: str = "") -> bool:
+def stage_done(*, stage_id: int, claim: str, result: dict[str, Any], unchanged: str = "", note: str = "") -> bool:
     """End a stage well, and send the next one; after the last one the run is RUNNING.
 
     Args:
@@ -105,6 +105,7 @@ def stage_done(*, stage_id: int, claim: str, result: dict[str, Any], unchanged: 
         claim: the worker's claim.
         result: what later stages need.
         unchanged: where nothing had to be done, the sentence that says why.
+        note: what to show of it otherwise.
 
     Returns:
         False where the claim no longer held, so that nothing was changed.
@@ -112,7 +113,7 @@ def stage_done(*, stage_id: int, claim: str, result: dict[str, Any], unchanged: 
     with _stage_turn(stage_id) as (turn, stage):
         state = StageState.SKIPPED if unchanged else StageState.DONE
         if not turn.move_stage(
-            stage, state, unchanged, held_by=claim, result=result, progress=1.0, ended_at=timezone.now()
+            stage, state, unchanged or note, held_by=claim, result=result, progress=1.0, ended_at=timezone.now()
         ):
             return False
         if turn.run.state in PIPELINE_STATES:

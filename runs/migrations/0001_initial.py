@@ -7,260 +7,497 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('configurations', '0001_initial'),
-        ('devices', '0001_initial'),
+        ("configurations", "0001_initial"),
+        ("devices", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Project',
+            name="Project",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=120)),
-                ('description', models.TextField(blank=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=120)),
+                ("description", models.TextField(blank=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-created_at'],
+                "ordering": ["-created_at"],
             },
         ),
         migrations.CreateModel(
-            name='Run',
+            name="Run",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=120)),
-                ('configuration_copy', models.JSONField()),
-                ('backend', models.CharField(help_text='process, docker or swarm', max_length=20)),
-                ('limits', models.JSONField(default=dict, help_text='{server: {memory_mb, cpus, pids}, client: {...}}')),
-                ('state', models.CharField(choices=[('CREATED', 'Created'), ('QUEUED', 'Queued'), ('STARTING', 'Starting'), ('RUNNING', 'Running'), ('STOPPING', 'Stopping'), ('FINISHED', 'Finished'), ('FAILED', 'Failed'), ('KILLED', 'Stopped')], db_index=True, default='CREATED', max_length=12)),
-                ('state_since', models.DateTimeField(default=django.utils.timezone.now)),
-                ('reason', models.TextField(blank=True, help_text='why the run is in this state, as a sentence')),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('started_at', models.DateTimeField(null=True)),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('round_index', models.IntegerField(default=-1, help_text='last finished round, 0-based; -1: none yet')),
-                ('total_rounds', models.IntegerField(default=0)),
-                ('running_time', models.FloatField(default=0.0, help_text='seconds since the first round began')),
-                ('best_metric', models.JSONField(help_text='{name, value, round} of the best aggregated result', null=True)),
-                ('aggregator_status', models.CharField(choices=[('IDLE', 'Waiting'), ('DISPATCHED', 'Command sent'), ('INITIALIZING', 'Initializing'), ('TRAINING', 'Training'), ('STOPPING', 'Stopping'), ('FINISHED', 'Finished'), ('FAILED', 'Failed'), ('KILLED', 'Stopped')], default='IDLE', max_length=14)),
-                ('aggregator_reason', models.TextField(blank=True)),
-                ('aggregator_since', models.DateTimeField(default=django.utils.timezone.now)),
-                ('aggregator_handle', models.JSONField(help_text='how the backend finds the aggregator again', null=True)),
-                ('aggregator_token_hash', models.CharField(blank=True, max_length=64)),
-                ('frame_number', models.BigIntegerField(default=0, help_text='last live frame of this run; see runs.live.broadcast')),
-                ('client_package', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='configurations.package')),
-                ('configuration', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='runs', to='configurations.configuration')),
-                ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='runs', to='runs.project')),
-                ('server_package', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='configurations.package')),
-                ('started_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=120)),
+                ("configuration_copy", models.JSONField()),
+                ("backend", models.CharField(help_text="process, docker or swarm", max_length=20)),
+                (
+                    "limits",
+                    models.JSONField(default=dict, help_text="{server: {memory_mb, cpus, pids}, client: {...}}"),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("CREATED", "Created"),
+                            ("QUEUED", "Queued"),
+                            ("STARTING", "Starting"),
+                            ("RUNNING", "Running"),
+                            ("STOPPING", "Stopping"),
+                            ("FINISHED", "Finished"),
+                            ("FAILED", "Failed"),
+                            ("KILLED", "Stopped"),
+                        ],
+                        db_index=True,
+                        default="CREATED",
+                        max_length=12,
+                    ),
+                ),
+                ("state_since", models.DateTimeField(default=django.utils.timezone.now)),
+                ("reason", models.TextField(blank=True, help_text="why the run is in this state, as a sentence")),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("started_at", models.DateTimeField(null=True)),
+                ("ended_at", models.DateTimeField(null=True)),
+                (
+                    "round_index",
+                    models.IntegerField(default=-1, help_text="last finished round, 0-based; -1: none yet"),
+                ),
+                ("total_rounds", models.IntegerField(default=0)),
+                ("running_time", models.FloatField(default=0.0, help_text="seconds since the first round began")),
+                (
+                    "best_metric",
+                    models.JSONField(help_text="{name, value, round} of the best aggregated result", null=True),
+                ),
+                (
+                    "aggregator_status",
+                    models.CharField(
+                        choices=[
+                            ("IDLE", "Waiting"),
+                            ("DISPATCHED", "Command sent"),
+                            ("INITIALIZING", "Initializing"),
+                            ("TRAINING", "Training"),
+                            ("STOPPING", "Stopping"),
+                            ("FINISHED", "Finished"),
+                            ("FAILED", "Failed"),
+                            ("KILLED", "Stopped"),
+                        ],
+                        default="IDLE",
+                        max_length=14,
+                    ),
+                ),
+                ("aggregator_reason", models.TextField(blank=True)),
+                ("aggregator_since", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "aggregator_handle",
+                    models.JSONField(help_text="how the backend finds the aggregator again", null=True),
+                ),
+                ("aggregator_token_hash", models.CharField(blank=True, max_length=64)),
+                (
+                    "frame_number",
+                    models.BigIntegerField(default=0, help_text="last live frame of this run; see runs.live.broadcast"),
+                ),
+                (
+                    "client_package",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="configurations.package"
+                    ),
+                ),
+                (
+                    "configuration",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="runs",
+                        to="configurations.configuration",
+                    ),
+                ),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="runs", to="runs.project"
+                    ),
+                ),
+                (
+                    "server_package",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="configurations.package"
+                    ),
+                ),
+                (
+                    "started_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-created_at'],
+                "ordering": ["-created_at"],
             },
         ),
         migrations.CreateModel(
-            name='Round',
+            name="Round",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('round_index', models.IntegerField()),
-                ('total_rounds', models.IntegerField()),
-                ('running_time', models.FloatField()),
-                ('reported_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='rounds', to='runs.run')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("round_index", models.IntegerField()),
+                ("total_rounds", models.IntegerField()),
+                ("running_time", models.FloatField()),
+                ("reported_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="rounds", to="runs.run"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['round_index'],
+                "ordering": ["round_index"],
             },
         ),
         migrations.CreateModel(
-            name='Receipt',
+            name="Receipt",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('edge_id', models.BigIntegerField()),
-                ('instance', models.CharField(max_length=64)),
-                ('seq', models.BigIntegerField()),
-                ('topic', models.CharField(max_length=10)),
-                ('run', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='runs.run')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("edge_id", models.BigIntegerField()),
+                ("instance", models.CharField(max_length=64)),
+                ("seq", models.BigIntegerField()),
+                ("topic", models.CharField(max_length=10)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name="+", to="runs.run"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='LogLine',
+            name="LogLine",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('reporter', models.CharField(max_length=40)),
-                ('time', models.FloatField()),
-                ('stream', models.CharField(max_length=8)),
-                ('level', models.CharField(blank=True, help_text='read from the line, where it has one', max_length=8)),
-                ('line', models.TextField()),
-                ('run', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='log_lines', to='runs.run')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("reporter", models.CharField(max_length=40)),
+                ("time", models.FloatField()),
+                ("stream", models.CharField(max_length=8)),
+                ("level", models.CharField(blank=True, help_text="read from the line, where it has one", max_length=8)),
+                ("line", models.TextField()),
+                (
+                    "run",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="log_lines",
+                        to="runs.run",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Event',
+            name="Event",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('edge_id', models.BigIntegerField()),
-                ('name', models.CharField(max_length=100)),
-                ('value', models.CharField(blank=True, max_length=100)),
-                ('started_time', models.FloatField(null=True)),
-                ('ended_time', models.FloatField(null=True)),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='events', to='runs.run')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("edge_id", models.BigIntegerField()),
+                ("name", models.CharField(max_length=100)),
+                ("value", models.CharField(blank=True, max_length=100)),
+                ("started_time", models.FloatField(null=True)),
+                ("ended_time", models.FloatField(null=True)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="events", to="runs.run"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='RunDevice',
+            name="RunDevice",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('edge_id', models.BigIntegerField()),
-                ('client_index', models.PositiveIntegerField(help_text='1..n, in the order of the edge ids')),
-                ('status', models.CharField(choices=[('IDLE', 'Waiting'), ('DISPATCHED', 'Command sent'), ('INITIALIZING', 'Initializing'), ('TRAINING', 'Training'), ('STOPPING', 'Stopping'), ('FINISHED', 'Finished'), ('FAILED', 'Failed'), ('KILLED', 'Stopped')], default='IDLE', max_length=14)),
-                ('since', models.DateTimeField(default=django.utils.timezone.now)),
-                ('reason', models.TextField(blank=True)),
-                ('phase', models.CharField(blank=True, max_length=20)),
-                ('progress', models.FloatField(null=True)),
-                ('exit_code', models.IntegerField(null=True)),
-                ('command_sent_at', models.DateTimeField(null=True)),
-                ('first_report_at', models.DateTimeField(null=True)),
-                ('token_hash', models.CharField(blank=True, max_length=64)),
-                ('device', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='run_devices', to='devices.device')),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='run_devices', to='runs.run')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("edge_id", models.BigIntegerField()),
+                ("client_index", models.PositiveIntegerField(help_text="1..n, in the order of the edge ids")),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("IDLE", "Waiting"),
+                            ("DISPATCHED", "Command sent"),
+                            ("INITIALIZING", "Initializing"),
+                            ("TRAINING", "Training"),
+                            ("STOPPING", "Stopping"),
+                            ("FINISHED", "Finished"),
+                            ("FAILED", "Failed"),
+                            ("KILLED", "Stopped"),
+                        ],
+                        default="IDLE",
+                        max_length=14,
+                    ),
+                ),
+                ("since", models.DateTimeField(default=django.utils.timezone.now)),
+                ("reason", models.TextField(blank=True)),
+                ("phase", models.CharField(blank=True, max_length=20)),
+                ("progress", models.FloatField(null=True)),
+                ("exit_code", models.IntegerField(null=True)),
+                ("command_sent_at", models.DateTimeField(null=True)),
+                ("first_report_at", models.DateTimeField(null=True)),
+                ("token_hash", models.CharField(blank=True, max_length=64)),
+                (
+                    "device",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="run_devices",
+                        to="devices.device",
+                    ),
+                ),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="run_devices", to="runs.run"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['client_index'],
+                "ordering": ["client_index"],
             },
         ),
         migrations.CreateModel(
-            name='Series',
+            name="Series",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('edge_id', models.BigIntegerField(help_text='0: the aggregator')),
-                ('name', models.CharField(max_length=200)),
-                ('kind', models.CharField(default='metric', help_text='metric, system', max_length=10)),
-                ('count', models.BigIntegerField(default=0)),
-                ('last_step', models.FloatField(null=True)),
-                ('last_time', models.FloatField(null=True)),
-                ('last_value', models.FloatField(null=True)),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='series', to='runs.run')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("edge_id", models.BigIntegerField(help_text="0: the aggregator")),
+                ("name", models.CharField(max_length=200)),
+                ("kind", models.CharField(default="metric", help_text="metric, system", max_length=10)),
+                ("count", models.BigIntegerField(default=0)),
+                ("last_step", models.FloatField(null=True)),
+                ("last_time", models.FloatField(null=True)),
+                ("last_value", models.FloatField(null=True)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="series", to="runs.run"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Point',
+            name="Point",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('step', models.FloatField()),
-                ('round', models.IntegerField(null=True)),
-                ('time', models.FloatField(help_text='seconds since the epoch')),
-                ('value', models.FloatField(null=True)),
-                ('flag', models.SmallIntegerField(choices=[(0, 'Finite'), (1, 'Nan'), (2, 'Positive Infinity'), (3, 'Negative Infinity')], default=0)),
-                ('series', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='points', to='runs.series')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("step", models.FloatField()),
+                ("round", models.IntegerField(null=True)),
+                ("time", models.FloatField(help_text="seconds since the epoch")),
+                ("value", models.FloatField(null=True)),
+                (
+                    "flag",
+                    models.SmallIntegerField(
+                        choices=[(0, "Finite"), (1, "Nan"), (2, "Positive Infinity"), (3, "Negative Infinity")],
+                        default=0,
+                    ),
+                ),
+                (
+                    "series",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="points",
+                        to="runs.series",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Stage',
+            name="Stage",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('position', models.PositiveSmallIntegerField()),
-                ('name', models.CharField(choices=[('build_server', 'Build server image'), ('push_server', 'Push server image'), ('build_client', 'Build client image'), ('push_client', 'Push client image'), ('launch', 'Launch aggregator'), ('dispatch', 'Send to devices')], max_length=20)),
-                ('state', models.CharField(choices=[('PENDING', 'Waiting'), ('ACTIVE', 'Working'), ('DONE', 'Done'), ('SKIPPED', 'Unchanged'), ('FAILED', 'Failed'), ('CANCELLED', 'Cancelled')], default='PENDING', max_length=10)),
-                ('reason', models.TextField(blank=True)),
-                ('progress', models.FloatField(help_text='0..1, where it is known', null=True)),
-                ('attempt', models.PositiveSmallIntegerField(default=0)),
-                ('claim', models.CharField(blank=True, help_text='who works on it: random id of the claim', max_length=64)),
-                ('heartbeat_at', models.DateTimeField(null=True)),
-                ('started_at', models.DateTimeField(null=True)),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('result', models.JSONField(default=dict, help_text='what later stages need: image, digest, path')),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='stages', to='runs.run')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("position", models.PositiveSmallIntegerField()),
+                (
+                    "name",
+                    models.CharField(
+                        choices=[
+                            ("build_server", "Build server image"),
+                            ("push_server", "Push server image"),
+                            ("build_client", "Build client image"),
+                            ("push_client", "Push client image"),
+                            ("launch", "Launch aggregator"),
+                            ("dispatch", "Send to devices"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("PENDING", "Waiting"),
+                            ("ACTIVE", "Working"),
+                            ("DONE", "Done"),
+                            ("SKIPPED", "Unchanged"),
+                            ("FAILED", "Failed"),
+                            ("CANCELLED", "Cancelled"),
+                        ],
+                        default="PENDING",
+                        max_length=10,
+                    ),
+                ),
+                ("reason", models.TextField(blank=True)),
+                ("progress", models.FloatField(help_text="0..1, where it is known", null=True)),
+                ("attempt", models.PositiveSmallIntegerField(default=0)),
+                (
+                    "claim",
+                    models.CharField(blank=True, help_text="who works on it: random id of the claim", max_length=64),
+                ),
+                ("heartbeat_at", models.DateTimeField(null=True)),
+                ("started_at", models.DateTimeField(null=True)),
+                ("ended_at", models.DateTimeField(null=True)),
+                ("result", models.JSONField(default=dict, help_text="what later stages need: image, digest, path")),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="stages", to="runs.run"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['position'],
+                "ordering": ["position"],
             },
         ),
         migrations.CreateModel(
-            name='StoredModel',
+            name="StoredModel",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('edge_id', models.BigIntegerField()),
-                ('kind', models.CharField(choices=[('aggregated', 'Aggregated model'), ('client', 'Client model')], max_length=10)),
-                ('round_index', models.IntegerField()),
-                ('key', models.CharField(help_text="name in the model store's HTTP interface", max_length=100)),
-                ('sha256', models.CharField(max_length=64)),
-                ('size', models.BigIntegerField(help_text='bytes')),
-                ('storage_name', models.CharField(max_length=255)),
-                ('metrics', models.JSONField(default=dict)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='models', to='runs.run')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("edge_id", models.BigIntegerField()),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("aggregated", "Aggregated model"), ("client", "Client model")], max_length=10
+                    ),
+                ),
+                ("round_index", models.IntegerField()),
+                ("key", models.CharField(help_text="name in the model store's HTTP interface", max_length=100)),
+                ("sha256", models.CharField(max_length=64)),
+                ("size", models.BigIntegerField(help_text="bytes")),
+                ("storage_name", models.CharField(max_length=255)),
+                ("metrics", models.JSONField(default=dict)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="models", to="runs.run"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-round_index', 'edge_id'],
+                "ordering": ["-round_index", "edge_id"],
             },
         ),
         migrations.CreateModel(
-            name='Membership',
+            name="Membership",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('role', models.CharField(choices=[('owner', 'Owner'), ('member', 'Member'), ('viewer', 'Viewer')], default='member', max_length=10)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to=settings.AUTH_USER_MODEL)),
-                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to='runs.project')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "role",
+                    models.CharField(
+                        choices=[("owner", "Owner"), ("member", "Member"), ("viewer", "Viewer")],
+                        default="member",
+                        max_length=10,
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="memberships",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="memberships", to="runs.project"
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('project', 'user'), name='one_membership_per_user_and_project')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("project", "user"), name="one_membership_per_user_and_project")
+                ],
             },
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['project', '-created_at'], name='runs_run_project_44b5a3_idx'),
+            model_name="run",
+            index=models.Index(fields=["project", "-created_at"], name="runs_run_project_44b5a3_idx"),
         ),
         migrations.AddConstraint(
-            model_name='round',
-            constraint=models.UniqueConstraint(fields=('run', 'round_index'), name='a_round_once_per_run'),
+            model_name="round",
+            constraint=models.UniqueConstraint(fields=("run", "round_index"), name="a_round_once_per_run"),
         ),
         migrations.AddConstraint(
-            model_name='receipt',
-            constraint=models.UniqueConstraint(fields=('run', 'edge_id', 'instance', 'topic', 'seq'), name='a_message_once'),
+            model_name="receipt",
+            constraint=models.UniqueConstraint(
+                fields=("run", "edge_id", "instance", "topic", "seq"), name="a_message_once"
+            ),
         ),
         migrations.AddIndex(
-            model_name='logline',
-            index=models.Index(fields=['run', 'reporter', 'id'], name='runs_loglin_run_id_8d42ef_idx'),
+            model_name="logline",
+            index=models.Index(fields=["run", "reporter", "id"], name="runs_loglin_run_id_8d42ef_idx"),
         ),
         migrations.AddIndex(
-            model_name='logline',
-            index=models.Index(fields=['run', 'id'], name='runs_loglin_run_id_1d4bc6_idx'),
+            model_name="logline",
+            index=models.Index(fields=["run", "id"], name="runs_loglin_run_id_1d4bc6_idx"),
         ),
         migrations.AddConstraint(
-            model_name='event',
-            constraint=models.UniqueConstraint(fields=('run', 'edge_id', 'name', 'value'), name='an_event_once_per_run'),
+            model_name="event",
+            constraint=models.UniqueConstraint(
+                fields=("run", "edge_id", "name", "value"), name="an_event_once_per_run"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='rundevice',
-            constraint=models.UniqueConstraint(fields=('run', 'edge_id'), name='a_device_once_per_run'),
+            model_name="rundevice",
+            constraint=models.UniqueConstraint(fields=("run", "edge_id"), name="a_device_once_per_run"),
         ),
         migrations.AddConstraint(
-            model_name='series',
-            constraint=models.UniqueConstraint(fields=('run', 'edge_id', 'kind', 'name'), name='a_series_once_per_run'),
+            model_name="series",
+            constraint=models.UniqueConstraint(fields=("run", "edge_id", "kind", "name"), name="a_series_once_per_run"),
         ),
         migrations.AddIndex(
-            model_name='point',
-            index=models.Index(fields=['series', 'step', 'id'], name='runs_point_series__df4067_idx'),
+            model_name="point",
+            index=models.Index(fields=["series", "step", "id"], name="runs_point_series__df4067_idx"),
         ),
         migrations.AddConstraint(
-            model_name='stage',
-            constraint=models.UniqueConstraint(fields=('run', 'name'), name='a_stage_once_per_run'),
+            model_name="stage",
+            constraint=models.UniqueConstraint(fields=("run", "name"), name="a_stage_once_per_run"),
         ),
         migrations.AddConstraint(
-            model_name='storedmodel',
-            constraint=models.UniqueConstraint(fields=('run', 'key'), name='a_model_key_once_per_run'),
+            model_name="storedmodel",
+            constraint=models.UniqueConstraint(fields=("run", "key"), name="a_model_key_once_per_run"),
         ),
         migrations.AddConstraint(
-            model_name='storedmodel',
-            constraint=models.UniqueConstraint(fields=('run', 'edge_id', 'kind', 'round_index', 'sha256'), name='a_model_once_per_round'),
+            model_name="storedmodel",
+            constraint=models.UniqueConstraint(
+                fields=("run", "edge_id", "kind", "round_index", "sha256"), name="a_model_once_per_round"
+            ),
         ),
     ]

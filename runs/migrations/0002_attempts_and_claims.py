@@ -4,30 +4,35 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('devices', '0001_initial'),
-        ('runs', '0001_initial'),
+        ("devices", "0001_initial"),
+        ("runs", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='run',
-            name='attempt_id',
-            field=models.CharField(blank=True, help_text='random, new at each start and retry: tokens and commands are made of it', max_length=32),
+            model_name="run",
+            name="attempt_id",
+            field=models.CharField(
+                blank=True,
+                help_text="random, new at each start and retry: tokens and commands are made of it",
+                max_length=32,
+            ),
         ),
         migrations.AddField(
-            model_name='rundevice',
-            name='holds_device',
-            field=models.BooleanField(default=False, help_text='the device works, or is about to, for this run'),
+            model_name="rundevice",
+            name="holds_device",
+            field=models.BooleanField(default=False, help_text="the device works, or is about to, for this run"),
         ),
         migrations.AddField(
-            model_name='stage',
-            name='sent_at',
-            field=models.DateTimeField(help_text='when the stage was last put on the task queue', null=True),
+            model_name="stage",
+            name="sent_at",
+            field=models.DateTimeField(help_text="when the stage was last put on the task queue", null=True),
         ),
         migrations.AddConstraint(
-            model_name='rundevice',
-            constraint=models.UniqueConstraint(condition=models.Q(('holds_device', True)), fields=('edge_id',), name='a_device_in_one_run_at_a_time'),
+            model_name="rundevice",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("holds_device", True)), fields=("edge_id",), name="a_device_in_one_run_at_a_time"
+            ),
         ),
     ]

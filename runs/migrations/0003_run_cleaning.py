@@ -4,20 +4,19 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('runs', '0002_attempts_and_claims'),
+        ("runs", "0002_attempts_and_claims"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='run',
-            name='cleaned_at',
-            field=models.DateTimeField(help_text='when what an ended run leaves behind was removed', null=True),
+            model_name="run",
+            name="cleaned_at",
+            field=models.DateTimeField(help_text="when what an ended run leaves behind was removed", null=True),
         ),
         migrations.AddField(
-            model_name='run',
-            name='stop_sent_at',
-            field=models.DateTimeField(help_text='when what works for the run was last told to stop', null=True),
+            model_name="run",
+            name="stop_sent_at",
+            field=models.DateTimeField(help_text="when what works for the run was last told to stop", null=True),
         ),
     ]

@@ -4,15 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('runs', '0003_run_cleaning'),
+        ("runs", "0003_run_cleaning"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='rundevice',
-            name='missing_since',
-            field=models.DateTimeField(help_text='since when the device lists the run no more', null=True),
+            model_name="rundevice",
+            name="missing_since",
+            field=models.DateTimeField(help_text="since when the device lists the run no more", null=True),
         ),
     ]

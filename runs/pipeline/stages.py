@@ -66,7 +66,9 @@ def stage_work(stage: Stage) -> None:
             return
         if result.unchanged:
             context.log(result.unchanged)
-    lifecycle.stage_done(stage_id=stage.pk, claim=stage.claim, result=result.data, unchanged=result.unchanged)
+    lifecycle.stage_done(
+        stage_id=stage.pk, claim=stage.claim, result=result.data, unchanged=result.unchanged, note=result.note
+    )
 
 
 def _fail(context: WorkerContext, reason: str) -> None:
@@ -127,6 +129,8 @@ def _launch(context: WorkerContext) -> StageResult:
         entry_arguments=rendered.arguments,
         config=rendered.config,
         limits=run.limits.get("server", {}),
+        placement=run.limits.get("placement", []),
+        reservations=run.limits.get("reservations", {}),
         package_name=run.server_package.file_name,
         package_url=f"{settings.PUBLIC_URL}/api/edge/packages/{run.server_package.sha256}",
     )

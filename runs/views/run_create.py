@@ -20,6 +20,7 @@ from runs.device_choice import devices_now, state_counts
 from runs.forms import RunForm, overrides_of, parameter_sections
 from runs.models import Project
 from runs.names import run_name_suggest
+from runs.pipeline.backends import BackendUnknown, backend_choice
 from runs.views.projects import CHANGING_ROLES, membership_for_user
 
 
@@ -62,6 +63,7 @@ def run_new(request: HttpRequest, project_id: int) -> HttpResponse:
         "member_count": project.memberships.count(),
         "run_count": project.runs.count(),
         "suggested_name": run_name_suggest(),
+        **_backend_context(),
         **_configuration_context(request, form["configuration"].value(), request.POST or None),
     }
     return render(request, "runs/run_form.html", context)
@@ -88,6 +90,14 @@ def _create(request: HttpRequest, project: Project, form: RunForm) -> HttpRespon
         except lifecycle.RunRefused as refused:
             messages.warning(request, f"The run is created, but it could not start. {refused}")
     return redirect(run)
+
+
+def _backend_context() -> dict[str, Any]:
+    """Where the run would be built and its aggregator run, and why there."""
+    try:
+        return {"backend": backend_choice()}
+    except BackendUnknown as error:
+        return {"backend": None, "backend_problem": str(error)}
 
 
 def _configuration_context(request: HttpRequest, configuration_id: Any, data: Any) -> dict[str, Any]:

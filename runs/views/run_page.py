@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import messages
@@ -18,7 +19,7 @@ from runs import lifecycle
 from runs.lifecycle.rendering import RunDraft, run_draft
 from runs.live.broadcast import frame_record
 from runs.live.payloads import Item, device_item, round_item, run_item, stage_item
-from runs.models import Role, Run, StageName
+from runs.models import Role, Run, Stage, StageName
 from runs.states import RunState
 
 NAME_MAX_LENGTH = 120
@@ -75,7 +76,8 @@ def run_for_change(user: Any, run_id: int) -> Run:
 @require_safe
 def run_detail(request: HttpRequest, run_id: int) -> HttpResponse:
     run = run_for_user(request.user, run_id)
-    stages = [stage_item(stage) for stage in run.stages.all()]
+    rows = list(run.stages.all())
+    stages = [stage_item(stage) for stage in rows]
     parts = list(run.run_devices.select_related("device__owner"))
     devices = [device_item(part) for part in parts]
     items: list[Item] = [run_item(run), *stages, *devices]
@@ -98,6 +100,7 @@ def run_detail(request: HttpRequest, run_id: int) -> HttpResponse:
         "elapsed": run.ended_at - run.started_at if run.started_at and run.ended_at else None,
         "model_count": run.models.count(),
         "model_kinds": MODEL_KINDS,
+        "images": _images(rows),
         **_configuration_context(run),
     }
     return render(request, "runs/run_detail.html", context)
@@ -208,6 +211,17 @@ def _configuration_context(run: Run) -> dict[str, Any]:
             for section, title in sections
         ],
     }
+
+
+def _images(stages: Iterable[Stage]) -> list[dict[str, str]]:
+    """The images that the run's stages have published, by digest."""
+    kinds = {StageName.PUSH_SERVER: "server", StageName.PUSH_CLIENT: "client"}
+    pushed = [(stage.name, str(stage.result["reference"])) for stage in stages if "reference" in stage.result]
+    return [
+        {"kind": kinds[StageName(name)], "reference": reference, "short": f"{reference[:-52]}…"}
+        for name, reference in pushed
+        if name in kinds
+    ]
 
 
 def _value_text(value: Any) -> str:

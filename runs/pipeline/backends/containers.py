@@ -100,26 +100,28 @@ class ContainerBackend:
             with image_lock(context, plan):
                 digest = self._published(context, client, plan)
                 if digest:
-                    where = f"{plan.repository}@{digest[: len('sha256:') + SHORT]}"
-                    return StageResult(data, f"unchanged: the registry has it as {where}")
+                    return StageResult(
+                        data, f"unchanged: the registry has it as {digest_short(plan.repository, digest)}"
+                    )
                 if image_inspect(client, plan.reference) is not None:
                     return StageResult(data, f"unchanged: the engine has it as {plan.repository}:{plan.tag[:SHORT]}")
                 image_build(context, client, plan)
                 context.log(f"Built {plan.reference}")
-        return StageResult(data)
+        return StageResult(data, note=f"{plan.repository}:{plan.tag[:SHORT]}")
 
     def push(self, context: StageContext, kind: PackageKind, built: Mapping[str, Any]) -> StageResult:
         with engine_client() as client:
             plan = image_plan(client, _package(context.run, kind), kind)
             with image_lock(context, plan):
                 digest = registry_digest(client, plan.reference)
-                unchanged = "" if digest is None else f"unchanged: {digest}"
+                unchanged = "" if digest is None else f"unchanged: {digest_short(plan.repository, digest)}"
                 if digest is None:
                     if image_inspect(client, plan.reference) is None:
                         context.log("The image is not on this worker's engine: another one built it. Building it here.")
                         image_build(context, client, plan)
                     digest = image_push(context, client, plan.repository, plan.tag)
-        return StageResult({"reference": f"{plan.repository}@{digest}", "digest": digest}, unchanged)
+        data = {"reference": f"{plan.repository}@{digest}", "digest": digest}
+        return StageResult(data, unchanged, note=digest_short(plan.repository, digest))
 
     def client_image(self, built: Mapping[str, Any], pushed: Mapping[str, Any]) -> dict[str, Any] | None:
         login = pull_login()
@@ -226,6 +228,11 @@ class ContainerBackend:
         except StageTransient as error:
             context.log(f"{error} Building first.", "stderr")
             return None
+
+
+def digest_short(repository: str, digest: str) -> str:
+    """Return an image's name as people are shown it."""
+    return f"{repository}@{digest[: len('sha256:') + SHORT]}"
 
 
 def home_label(home: Path) -> str:

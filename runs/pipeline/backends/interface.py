@@ -39,10 +39,12 @@ class StageResult:
     Attributes:
         data: JSON values that later stages need; kept in ``Stage.result``.
         unchanged: where nothing had to be done, a sentence that says why.
+        note: what people want to see of the stage when it is done, such as an image's digest.
     """
 
     data: dict[str, Any]
     unchanged: str = ""
+    note: str = ""
 
 
 class StageContext(Protocol):
