@@ -60,13 +60,13 @@ def test_it_shows_a_finished_run_twice_and_leaves_nothing_behind(tmp_path: Path)
         lines = said.splitlines()
         assert re.fullmatch(r"Roundtable is at  http://127\.0\.0\.1:\d+", lines[0])
         assert re.fullmatch(r"  password  \S+", lines[2])
-        assert re.findall(r"^  round (\d+)/10  accuracy 0\.\d{4}", said, flags=re.MULTILINE) == [
-            str(number) for number in range(1, 11)
+        assert re.findall(r"^  round (\d+)/40  accuracy 0\.\d{4}", said, flags=re.MULTILINE) == [
+            str(number) for number in range(1, 41)
         ]
         accuracy = re.search(r"final test accuracy  (0\.\d+)", said)
         assert accuracy, said
         assert float(accuracy[1]) > 0.9
-        assert "rounds               10/10" in said
+        assert "rounds               40/40" in said
         assert processes_of(tmp_path) == []
 
 

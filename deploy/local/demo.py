@@ -33,6 +33,7 @@ CONFIGURATION_NAME = "FedAvg on digits"
 USER_NAME = "demo"
 ONLINE_SECONDS = 90
 RUN_SECONDS = 900
+ROUNDS = 40  # enough to see the curves move
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -266,7 +267,11 @@ def demo(stack: LocalStack, *, once: bool) -> int:
         bound = devices.wait_until_online(user)
         print(f"Devices online: {', '.join(device.name for device in bound)}")
         run = run_create(
-            project=project, user=user, configuration=configuration, device_ids=[device.pk for device in bound]
+            project=project,
+            user=user,
+            configuration=configuration,
+            device_ids=[device.pk for device in bound],
+            overrides={"hyperparameters_config.comm_round": ROUNDS},
         )
         run_start(run=run, user=user)
         print(f"Run {run.name} started: {stack.url}{run.get_absolute_url()}", flush=True)
