@@ -199,5 +199,16 @@ def _secrets(enrolment: Enrolment) -> dict[str, Any]:
         },
         "agent_mqtt": {"username": credentials.agent_user, "password": credentials.agent_password},
         "instance_mqtt": {"username": credentials.instance_user, "password": credentials.instance_password},
-        "registry": None,
+        "registry": _registry(),
+    }
+
+
+def _registry() -> dict[str, str] | None:
+    """Return the registry that images come from, with the login that may pull; without one None."""
+    if not settings.REGISTRY:
+        return None
+    return {
+        "address": settings.REGISTRY.partition("/")[0],
+        "username": settings.REGISTRY_PULL_USER,
+        "password": settings.REGISTRY_PULL_PASSWORD,
     }

@@ -80,6 +80,16 @@ def test_a_device_gets_its_secrets_and_they_work(broker: MosquittoServer, owner:
     assert row.used_at is not None
 
 
+def test_a_device_gets_the_login_that_may_pull_images(broker: MosquittoServer, owner: User, settings: Settings) -> None:
+    settings.REGISTRY = "registry.example:5000/team"
+    settings.REGISTRY_USER, settings.REGISTRY_PASSWORD = "pusher", "may push"
+    settings.REGISTRY_PULL_USER, settings.REGISTRY_PULL_PASSWORD = "puller", "may pull"
+    status, answer = post({"code": enrolment_code_create(owner), "name": "lab-east", "host": HOST})
+    assert status == 200
+    assert answer["registry"] == {"address": "registry.example:5000", "username": "puller", "password": "may pull"}
+    assert "may push" not in json.dumps(answer)
+
+
 def test_a_device_without_a_name_is_called_something(broker: MosquittoServer, owner: User) -> None:
     assert post({"code": enrolment_code_create(owner), "name": " \u0000 "})[0] == 200
     assert Device.objects.get().name == "device"
