@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+# What is asked, by the agent's name of it: title, and what to do where the answer is no.
+_QUESTIONS = {
+    "python": ("Python", "Install Python 3.11 or newer, and start the agent with it: `PYTHON=python3.12 run.sh`."),
+    "venv": ("Environments", "Install Python's venv module (on Debian: `apt-get install python3-venv`)."),
+    "disk": ("Disk", "Make room, or start the agent with its folder on a larger disk: `run.sh --home DIR`."),
+    "server": (
+        "Platform",
+        "See that this machine reaches the address with a browser or curl, and that it trusts its certificate "
+        "(`SSL_CERT_FILE` names an authority of your own).",
+    ),
+    "broker": (
+        "MQTT broker",
+        "See that no firewall keeps this machine from the broker's port. Where the credential is refused, renew it on "
+        "the machine: `run.sh --rotate`.",
+    ),
+    "docker": (
+        "Container engine",
+        "Nothing has to be done: instances run as processes. To run them in containers, install an engine (on Debian: "
+        "`apt-get install docker.io`), let the agent's user use it, and start the agent again.",
+    ),
+}
+_UNKNOWN_FIX = "Run `run.sh --check` on the machine, and look at the agent's log."
 
 
 class Finding(BaseModel):
@@ -17,16 +41,48 @@ class Finding(BaseModel):
     text: str = ""
     required: bool = True
 
+    @property
+    def title(self) -> str:
+        return _QUESTIONS[self.name][0] if self.name in _QUESTIONS else self.name.capitalize()
 
-class _Check(BaseModel):
+    @property
+    def label(self) -> str:
+        return "Good" if self.ok else "Failed" if self.required else "Not there"
+
+    @property
+    def colour(self) -> str:
+        return "green" if self.ok else "red" if self.required else "grey"
+
+    @property
+    def fix(self) -> str:
+        """What to do where the answer is no."""
+        if self.ok:
+            return ""
+        return _QUESTIONS[self.name][1] if self.name in _QUESTIONS else _UNKNOWN_FIX
+
+
+class SelfCheck(BaseModel):
+    """All answers, and when they were found."""
+
     model_config = ConfigDict(extra="ignore")
 
-    items: list[Finding]
+    # Seconds since the epoch; the bounds are those of `datetime`.
+    seconds: Annotated[float, Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)] | None = Field(None, alias="time")
+    findings: list[Finding] = Field(alias="items", min_length=1)
+
+    @property
+    def time(self) -> datetime | None:
+        return None if self.seconds is None else datetime.fromtimestamp(self.seconds, UTC)
+
+    @property
+    def failed(self) -> int:
+        """How many of the answers are faults."""
+        return sum(not finding.ok and finding.required for finding in self.findings)
 
 
-def findings_read(check_result: Any) -> list[Finding]:
-    """Return the findings of a self-check (``{"ok", "time", "items": [...]}``); none for what has another form."""
+def self_check_read(check_result: Any) -> SelfCheck | None:
+    """Return a self-check (``{"ok", "time", "items": [...]}``), or None for what has another form."""
     try:
-        return _Check.model_validate(check_result).items
+        return SelfCheck.model_validate(check_result)
     except ValidationError:
-        return []
+        return None

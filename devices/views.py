@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from devices import services
 from devices.broker import BrokerError
-from devices.checks import findings_read
+from devices.checks import self_check_read
 from devices.forms import DeviceNameForm
 from devices.models import Device, EnrolmentCode
 from mlops_site.lists import listing
@@ -68,7 +68,7 @@ def device_detail(request: HttpRequest, device_id: int) -> HttpResponse:
     context = {
         "device": device,
         "activity": services.device_activities([device])[device.pk],
-        "findings": findings_read(device.check_result),
+        "check": self_check_read(device.check_result),
         "parts": seen.order_by("-run_id")[:RUNS_SHOWN],
         "may_change": _may_change(request, device),
     }

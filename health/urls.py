@@ -7,4 +7,5 @@ from health import views
 urlpatterns = [
     path("health/", views.health, name="health"),
     path("health/checks/<str:name>/", views.health_check, name="health_check"),
+    path("metrics", views.metrics, name="metrics"),
 ]

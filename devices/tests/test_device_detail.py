@@ -61,6 +61,30 @@ def test_it_shows_everything_that_is_known(
     assert "Unbind" in page
 
 
+def test_the_self_check_says_what_to_do(client: Client, device_make: Callable[..., Device]) -> None:
+    device = device_make(check_result=CHECK)
+    client.force_login(device.owner)
+    response = client.get(device.get_absolute_url())
+    shown = [(one.title, one.label, one.colour, bool(one.fix)) for one in response.context["check"].findings]
+    assert shown == [
+        ("Python", "Good", "green", False),
+        ("Disk", "Failed", "red", True),
+        ("Engine", "Not there", "grey", True),
+    ]
+    page = response.content.decode()
+    assert "1 of 3 failed" in page
+    assert '<time datetime="1970-01-01T00:00:01+00:00"' in page
+    assert "start the agent with its folder on a larger disk: <code>run.sh --home DIR</code>." in page
+
+
+def test_a_self_check_without_a_fault_says_so(client: Client, device_make: Callable[..., Device]) -> None:
+    device = device_make(check_result={"items": CHECK["items"][::2]})  # type: ignore[index]
+    client.force_login(device.owner)
+    page = client.get(device.get_absolute_url()).content.decode()
+    assert "This device is able to train" in page
+    assert "checked" not in page
+
+
 def test_a_mate_sees_it_and_changes_nothing(client: Client, device: Device, mate: User, project: Project) -> None:
     client.force_login(mate)
     page = client.get(device.get_absolute_url()).content.decode()
@@ -101,7 +125,10 @@ def test_a_device_that_was_never_heard_of_says_so(client: Client, device_make: C
     assert "has not been heard of yet" in client.get(device.get_absolute_url()).content.decode()
 
 
-@pytest.mark.parametrize("check", [None, {}, {"items": 5}, {"items": [{"ok": True}]}, ["x"]])
+@pytest.mark.parametrize(
+    "check",
+    [None, {}, {"items": 5}, {"items": [{"ok": True}]}, ["x"], {"items": []}, {"time": 1e300, "items": CHECK["items"]}],
+)
 def test_a_self_check_of_another_form_is_left_out(
     client: Client, device_make: Callable[..., Device], check: Any
 ) -> None:
@@ -109,7 +136,7 @@ def test_a_self_check_of_another_form_is_left_out(
     client.force_login(device.owner)
     response = client.get(device.get_absolute_url())
     assert response.status_code == 200
-    assert response.context["findings"] == []
+    assert response.context["check"] is None
 
 
 def test_its_queries_do_not_grow_with_the_runs(

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-from health.checks import backend, beat, broker, clock, database, disk, ingest, redis_server, static_files, worker
+from health.checks import (
+    backend,
+    beat,
+    broker,
+    clock,
+    database,
+    disk,
+    engine,
+    ingest,
+    redis_server,
+    registry,
+    static_files,
+    worker,
+)
 from health.checks.interface import Check
 
-CHECKS: dict[str, Check] = {
-    module.CHECK.name: module.CHECK
-    for module in (database, clock, redis_server, broker, worker, beat, ingest, backend, disk, static_files)
-}
+_MODULES = (
+    database,
+    clock,
+    redis_server,
+    broker,
+    worker,
+    beat,
+    ingest,
+    backend,
+    engine,
+    registry,
+    disk,
+    static_files,
+)
+CHECKS: dict[str, Check] = {module.CHECK.name: module.CHECK for module in _MODULES}

@@ -5,34 +5,43 @@ from __future__ import annotations
 from django.conf import settings
 
 from health.checks.interface import Check, Level, Outcome
-from runs.pipeline.backends import BACKENDS, BackendUnknown, backend_choose
+from runs.pipeline.backends import BACKENDS, BackendUnknown, backend_choice
 
 
 def ask() -> Outcome:
     """Choose a backend as a new run would, and say what each of them is like here."""
     facts = [("setting", settings.BACKEND)]
+    works: dict[str, tuple[bool, str]] = {}
     for backend in BACKENDS.values():
-        works, why = backend.available()
-        facts.append((backend.name, why if works else f"not available: {why}"))
+        works[backend.name] = backend.available()
+        available, why = works[backend.name]
+        facts.append((backend.name, why if available else f"not available: {why}"))
     try:
-        chosen = BACKENDS[backend_choose()]
+        choice = backend_choice()
     except BackendUnknown as error:
         return Outcome(
             Level.FAILED,
             "No backend can be used: runs cannot be started.",
-            fix=f"{error} Set ROUNDTABLE_BACKEND to one that is available, or make it available.",
+            fix=f"{error} Set ROUNDTABLE_BACKEND to one that is available, or make one available.",
             facts=tuple(facts),
         )
-    works, why = chosen.available()
-    if not works:
+    facts.append(("why", choice.why))
+    available, why = works[choice.name]
+    if not available:
         return Outcome(
             Level.FAILED,
-            f"New runs use the backend {chosen.name}, which is not available.",
-            fix=f"{why} Make it available, or set ROUNDTABLE_BACKEND to another.",
+            f"New runs use the backend {choice.name}, which is not available.",
+            fix=f"{why} Or set ROUNDTABLE_BACKEND to another backend.",
             facts=tuple(facts),
         )
-    why_chosen = "the first that works here" if settings.BACKEND == "auto" else "as the settings say"
-    return Outcome(Level.OK, f"New runs use the backend {chosen.name}: {why_chosen}.", facts=tuple(facts))
+    return Outcome(Level.OK, f"New runs use the backend {choice.name}: {choice.label}.", facts=tuple(facts))
+
+
+def containers_wanted() -> bool:
+    """Return whether new runs need a container engine and a registry, or would if these worked."""
+    if settings.BACKEND == "auto":
+        return bool(settings.REGISTRY)
+    return bool(settings.BACKEND != "process")
 
 
 CHECK = Check(
@@ -40,6 +49,6 @@ CHECK = Check(
     title="Backend",
     question="Where are packages built and aggregators run?",
     ask=ask,
-    seconds=12.0,
+    seconds=15.0,
     in_worker=True,
 )

@@ -25,7 +25,7 @@ def ask() -> Outcome:
         if unapplied:
             return Outcome(
                 Level.FAILED,
-                f"{len(unapplied)} changes of the database's tables are not applied.",
+                "The database's tables are not those of this version.",
                 fix="Stop the platform's processes, run `manage.py migrate`, and start them again.",
                 facts=(*_where(), ("not applied", some(unapplied))),
             )

@@ -1,5 +1,6 @@
 """Template tags of every page: icons, state badges, times, sizes, and links that keep the query string."""
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ from django.db.models import Choices
 from django.forms import BoundField, CheckboxInput, CheckboxSelectMultiple, RadioSelect, Select, SelectMultiple
 from django.templatetags.static import static
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString
 
 from runs.states import DeviceState, InstanceStatus, RunState, StageState
@@ -141,6 +142,12 @@ def bytes_(value: float | None) -> str:
 def short(digest: str) -> str:
     """The first twelve digits of a digest."""
     return digest.removeprefix("sha256:")[:12]
+
+
+@register.filter
+def code_spans(text: str) -> SafeString:
+    """Write what stands between backticks as code; everything is escaped."""
+    return SafeString(re.sub(r"`([^`]+)`", r"<code>\1</code>", conditional_escape(text)))
 
 
 @register.inclusion_tag("inc/nav_item.html", takes_context=True)
