@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 from django.conf import settings
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from devices.broker import client_new, platform_client_id
 from runs.telemetry.topics import subscriptions
 
 logger = logging.getLogger(__name__)
@@ -61,12 +61,7 @@ class Receiver:
         self._connected_at = 0.0
         self._short_connections = 0
         self.received = 0
-        self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=f"ingest-{slot}", protocol=mqtt.MQTTv5, manual_ack=True
-        )
-        self._client.username_pw_set(settings.MQTT_USER, settings.MQTT_PASSWORD)
-        if settings.MQTT_TLS:
-            self._client.tls_set()
+        self._client = client_new(platform_client_id(f"ingest-{slot}"), manual_ack=True)
         self._client.suppress_exceptions = True  # an error in a callback is logged, and does not end the thread
         self._client.enable_logger(logging.getLogger("runs.telemetry.mqtt"))
         logging.getLogger("runs.telemetry.mqtt").setLevel(logging.WARNING)

@@ -22,6 +22,7 @@ from django.db import connection
 from django.test import override_settings
 from paho.mqtt.enums import CallbackAPIVersion
 
+from devices.broker import device_credentials_create
 from devices.models import Device
 from runs.models import LogLine, Point, Receipt, Run, Series
 from runs.telemetry.health import ingest_health
@@ -244,6 +245,34 @@ def test_two_processes_of_one_slot_say_so(own_broker: MosquittoServer, caplog: p
     finally:
         first.close()
         second.close()
+
+
+def test_a_guessed_client_id_takes_no_session_over(
+    own_broker: MosquittoServer, publisher: Publisher, redis_url: str
+) -> None:
+    """The broker lets any credential take a session over by its client id; the same id at each start keeps it."""
+    run = run_make()
+    edge = edges(run)[0]
+    login = device_credentials_create(edge)
+    stranger = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="ingest-0", protocol=mqtt.MQTTv5)
+    stranger.username_pw_set(login.agent_user, login.agent_password)
+    with ingest_process(own_broker) as worker:
+        worker.start()
+        until(lambda: _is_subscribed(publisher, run))
+        worker.end(signal.SIGKILL)
+        stranger.connect("127.0.0.1", own_broker.port, clean_start=True)
+        stranger.loop_start()
+        until(stranger.is_connected)
+        for seq in range(1, 21):
+            sent = publisher.send(topic(run, edge, Kind.METRICS), message(seq))
+        sent.wait_for_publish(20)
+        worker.start()
+        until(lambda: is_whole(run, edge, 20))
+        assert stranger.is_connected()
+        stranger.disconnect()
+        stranger.loop_stop()
+        assert "Lost the broker" not in worker.end()
+    assert_exact(run, edge, 20)
 
 
 def test_a_slot_that_is_given_up_leaves_its_share_to_the_others(
