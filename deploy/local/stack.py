@@ -38,6 +38,29 @@ class Ports:
     redis: int
 
 
+DEFAULT_PORTS = Ports(web=8000, broker=1883, redis=6379)
+
+
+def _ports_asked() -> dict[str, int]:
+    """Return the ports that the environment asks for, by name.
+
+    Raises:
+        StackError: one is no port, or is taken.
+    """
+    asked = {}
+    for name in asdict(DEFAULT_PORTS):
+        variable = f"{name.upper()}_PORT"
+        if not os.environ.get(variable):
+            continue
+        text = os.environ[variable]
+        if not text.isdecimal() or not 0 < int(text) < 65536:
+            raise StackError(f"{variable}={text} is no port. Give a number from 1 to 65535.")
+        if not port_is_free(int(text)):
+            raise StackError(f"Port {text} is taken. Choose another {variable}, or leave it out to take a free one.")
+        asked[name] = int(text)
+    return asked
+
+
 def port_is_free(port: int) -> bool:
     """Tell whether a server could listen on the loopback port now."""
     with socket.socket() as probe:
@@ -64,7 +87,8 @@ class LocalStack:
 
     Args:
         var: the folder that holds everything the group writes; made when missing.
-        preferred: ports to take where they are free; 0 means any. Once chosen they are kept in ``var/ports.json``, so
+        preferred: ports to take where they are free; 0 means any. By default those of the environment variables
+            ``WEB_PORT``, ``BROKER_PORT`` and ``REDIS_PORT``. Once chosen they are kept in ``var/ports.json``, so
             that devices find the platform again after a restart.
         environment: further settings, such as ``ROUNDTABLE_BACKEND``.
         processes: names of the Procfile to run; all by default.
@@ -74,7 +98,7 @@ class LocalStack:
         self,
         var: Path,
         *,
-        preferred: Ports = Ports(web=8000, broker=1883, redis=6379),
+        preferred: Ports | None = None,
         environment: dict[str, str] | None = None,
         processes: tuple[str, ...] = (),
     ) -> None:
@@ -202,12 +226,15 @@ class LocalStack:
     ) -> None:
         self.stop()
 
-    def _ports_keep(self, preferred: Ports) -> tuple[Ports, bool]:
+    def _ports_keep(self, preferred: Ports | None) -> tuple[Ports, bool]:
         """Return the ports kept from before when all are free, or newly chosen ones, and whether they changed."""
+        asked = {} if preferred else _ports_asked()
+        preferred = preferred or Ports(**{**asdict(DEFAULT_PORTS), **asked})
         kept_file = self.var / "ports.json"
         if kept_file.exists():
             kept = Ports(**json.loads(kept_file.read_text()))
-            if all(map(port_is_free, asdict(kept).values())):
+            wanted = asked.items() <= asdict(kept).items()
+            if wanted and all(map(port_is_free, asdict(kept).values())):
                 return kept, False
         chosen = Ports(**{name: port_choose(port) for name, port in asdict(preferred).items()})
         kept_file.write_text(json.dumps(asdict(chosen)))
