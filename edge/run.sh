@@ -16,10 +16,15 @@ usage: run.sh CODE --server URL [options]   bind this machine with a one-time co
   --keep-instances      leave clients running when the agent is stopped (default: stop them)
   --system-interval S   seconds between two messages of system figures (default: 5)
   --cache-mb N          budget for cached packages and environments in MiB (default: 10240)
+  --runtime KIND        auto, docker or process: containers where an engine answers, nothing but containers, or
+                        nothing but processes (default: auto)
+  --network NAME        what containers are connected to: host, or a network of the engine (default: host where the
+                        broker is on this machine, else a bridge of their own)
+  --images-mb N         budget for pulled images in MiB (default: 20480)
 
 Environment: PYTHON (the interpreter, 3.11 or newer), ROUNDTABLE_EDGE_VENV (reuse this virtual environment),
 ROUNDTABLE_EDGE_CACHE (a cache that several agents of one user share), SSL_CERT_FILE (a certificate authority of your
-own). The code may also be given in ROUNDTABLE_EDGE_CODE.
+own), DOCKER_HOST (where the container engine is). The code may also be given in ROUNDTABLE_EDGE_CODE.
 TEXT
 }
 
@@ -34,6 +39,7 @@ unset ROUNDTABLE_EDGE_CODE
 server='' name='' home="${HOME:-/root}/.roundtable/edge" action=run
 data=()
 behaviour=()
+runtime=()
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help)
@@ -42,13 +48,14 @@ while [ $# -gt 0 ]; do
             ;;
         --check | --rotate) action=${1#--} ;;
         --keep-instances) behaviour+=("$1") ;;
-        --server | --name | --data | --home | --system-interval | --cache-mb)
+        --server | --name | --data | --home | --system-interval | --cache-mb | --runtime | --network | --images-mb)
             [ $# -ge 2 ] || fail "$1 needs a value; see run.sh --help" 2
             case $1 in
                 --server) server=$2 ;;
                 --name) name=$2 ;;
                 --data) data=(--data "$2") ;;
                 --home) home=$2 ;;
+                --runtime) runtime=(--runtime "$2") ;;
                 *) behaviour+=("$1" "$2") ;;
             esac
             shift
@@ -134,7 +141,9 @@ if [ -n "$code" ]; then
 fi
 case $action in
     run)
-        exec "$python" -m roundtable_agent run --home "$home" ${server:+--server "$server"} ${data[@]+"${data[@]}"} ${behaviour[@]+"${behaviour[@]}"}
+        exec "$python" -m roundtable_agent run --home "$home" ${server:+--server "$server"} ${data[@]+"${data[@]}"} \
+            ${behaviour[@]+"${behaviour[@]}"} ${runtime[@]+"${runtime[@]}"}
         ;;
+    check) exec "$python" -m roundtable_agent check --home "$home" ${runtime[@]+"${runtime[@]}"} ;;
     *) exec "$python" -m roundtable_agent "$action" --home "$home" ;;
 esac

@@ -2,7 +2,8 @@
 
 python -m roundtable_agent enrol --home DIR --server URL [--name NAME] [--data DIR]   (the code on standard input)
 python -m roundtable_agent run --home DIR [--server URL] [--data DIR] [--keep-instances] [--system-interval S]
-python -m roundtable_agent check --home DIR
+    [--cache-mb N] [--runtime auto|docker|process] [--network NAME] [--images-mb N]
+python -m roundtable_agent check --home DIR [--runtime auto|docker|process]
 python -m roundtable_agent rotate --home DIR
 """
 
@@ -25,6 +26,7 @@ from .home import Home, Identity, code_digest
 from .host import host_facts
 from .locks import locked, try_lock, unlock
 from .platform_http import Refused, Unreachable, post_json, server_url
+from .runtime_choice import AUTO, CHOICES
 
 CODE_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_ -]{3,99}"
 MIB = 2**20
@@ -97,8 +99,15 @@ def run(home: Home, options: argparse.Namespace) -> int:
         if changed != identity:
             changed.save(home)
         start_log(home.log)
-        cache_bytes = options.cache_mb * MIB
-        agent = Agent(home, changed, Options(options.keep_instances, options.system_interval, cache_bytes))
+        behaviour = Options(
+            options.keep_instances,
+            options.system_interval,
+            options.cache_mb * MIB,
+            options.runtime,
+            options.network,
+            options.images_mb * MIB,
+        )
+        agent = Agent(home, changed, behaviour)
         return agent.run()
     finally:
         unlock(descriptor)
@@ -106,7 +115,7 @@ def run(home: Home, options: argparse.Namespace) -> int:
 
 def check(home: Home, options: argparse.Namespace) -> int:
     """Print a table of checks; 0 where all required ones are well."""
-    result = check_device(home, Identity.load(home))
+    result = check_device(home, Identity.load(home), runtime=options.runtime)
     print(table(result))
     return 0 if result["ok"] else 1
 
@@ -163,6 +172,10 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--keep-instances", action="store_true", help="leave instances running at the end")
             command.add_argument("--system-interval", type=_interval, default=5.0, help="seconds between figures")
             command.add_argument("--cache-mb", type=int, default=10_240, help="budget of the cache, in MiB")
+            command.add_argument("--network", default="", help="what containers are connected to: host, or a name")
+            command.add_argument("--images-mb", type=int, default=20_480, help="budget of pulled images, in MiB")
+        if function in (run, check):
+            command.add_argument("--runtime", choices=CHOICES, default=AUTO, help="how clients are opened")
     return parser
 
 

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from .checks import Finding, check_device
-from .cleaning import clean_runs, trim_cache
+from .cleaning import clean_containers, clean_runs, trim_cache
 from .commands import BadCommand, StartTrain, StopTrain, check_command, read_command
 from .durable import read_json, write_json
 from .environments import EnvironmentCache
@@ -30,7 +30,9 @@ from .platform_http import absolute_url
 from .private_data import private_data, substitute
 from .processes import identity as process_identity
 from .record import RunRecord, State
-from .runtime import Failed, Runtime
+from .registry_login import login_for
+from .runtime import Failed
+from .runtime_choice import AUTO, ChosenRuntime, docker_runtime
 from .runtime_process import ProcessRuntime
 from .unpacking import unpack
 
@@ -52,11 +54,17 @@ class Options:
         keep_instances: leave instances running when the agent is stopped.
         system_seconds: time between two messages of system figures.
         cache_bytes: budget for cached packages and environments.
+        runtime: `auto`, `docker` or `process`; see `runtime_choice.ChosenRuntime`.
+        network: what containers are connected to; see `runtime_docker.DockerRuntime`.
+        images_bytes: budget for the images that this agent pulled.
     """
 
     keep_instances: bool = False
     system_seconds: float = 5.0
     cache_bytes: int = 10 * 2**30
+    runtime: str = AUTO
+    network: str = ""
+    images_bytes: int = 20 * 2**30
 
 
 class Agent:
@@ -80,11 +88,13 @@ class Agent:
         self._edge_id = identity.edge_id
         self._gpu = GpuReader()
         self._boot = secrets.token_hex(8)
-        self._runtime: Runtime = ProcessRuntime(
+        self._docker = docker_runtime(home, self._edge_id, options.network)
+        processes = ProcessRuntime(
             fetch=PackageCache(home.cache / "packages").fetch,
             environment=EnvironmentCache(home.cache / "environments").provide,
             unpack=unpack,
         )
+        self._runtime = ChosenRuntime(processes, self._docker, options.runtime)
         self._host = host_facts(self._gpu, self._runtime.name)
         self._instances: dict[int, Instance] = {}
         self._stopping: list[int] = []
@@ -112,6 +122,7 @@ class Agent:
                 signal.signal(number, self._signalled)
         log.info("this is device %d (%s), bound to %s", self._edge_id, self._identity.name, self._identity.server)
         self._adopt()
+        clean_containers(self._home, self._docker, self._options.images_bytes)
         self._link.start()
         while not self._stopping:
             try:
@@ -145,6 +156,7 @@ class Agent:
             self._clean_due = now + CLEAN_SECONDS
             clean_runs(self._home, self._runtime, set(self._instances))
             trim_cache(self._home.cache, self._options.cache_bytes)
+            clean_containers(self._home, self._docker, self._options.images_bytes)
         self._note_state()
 
     def _obey(self, incoming: Incoming) -> None:
@@ -266,7 +278,7 @@ class Agent:
             package=package,
             package_name=f"client-package-{command.package.sha256[:12]}" if command.package is not None else "",
             package_url=url,
-            image=command.image,
+            image=login_for(command.image, identity.registry),
             s3=command.s3,
             private_data=data,
             log_level=command.log_level,
@@ -304,6 +316,7 @@ class Agent:
             self._clean_due = 0.0
 
     def _say_online(self) -> None:
+        self._host["runtime"] = self._runtime.name  # an engine may have come or gone
         presence = {
             "state": "ONLINE",
             "time": round(time.time(), 3),
@@ -323,7 +336,7 @@ class Agent:
         def look() -> None:
             broker = Finding("broker", True, f"connected as {self._identity.agent.username}")
             try:
-                check_device(self._home, self._identity, lambda: broker)
+                check_device(self._home, self._identity, lambda: broker, self._options.runtime)
             except OSError as error:
                 log.warning("the check of the device failed: %s", error)
             self._presence_due = 0.0

@@ -1,14 +1,11 @@
 """Is this device able to train? One line a question, with what to do where the answer is no."""
 
-import http.client
 import shutil
-import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from .durable import read_json, write_json
@@ -17,12 +14,12 @@ from .link import Link
 from .locks import try_lock, unlock
 from .platform_http import Refused, Unreachable, get_json
 from .processes import is_running
+from .runtime_choice import AUTO, DOCKER, PROCESS, sdk_is_here
 
 OLDEST_PYTHON = (3, 11)
 LEAST_DISK_BYTES = 2**30
 BROKER_SECONDS = 10.0
 SESSION_SECONDS = 86_400
-ENGINE_SOCKET = "/var/run/docker.sock"
 
 
 @dataclass(frozen=True)
@@ -35,18 +32,21 @@ class Finding:
     required: bool = True
 
 
-def check_device(home: Home, identity: Identity | None, broker: Callable[[], Finding] | None = None) -> dict[str, Any]:
+def check_device(
+    home: Home, identity: Identity | None, broker: Callable[[], Finding] | None = None, runtime: str = AUTO
+) -> dict[str, Any]:
     """Ask every question, store the result beside the identity, and return it.
 
     Parameters:
         broker: how to look at the broker; by default with a connection of our own, or by what the running agent says.
+        runtime: `auto`, `docker` or `process`, as the agent was told; where it was not, an engine is welcome.
 
     Returns:
         `{ok, time, items: [{name, ok, text, required}]}`, part of the agent's presence from then on.
     """
     findings = [_python(), _environment(), _disk(home), _server(identity)]
     findings.append(broker() if broker is not None else _broker(home, identity))
-    findings.append(_engine())
+    findings += _engine(home, identity, runtime)
     result = {
         "ok": all(finding.ok for finding in findings if finding.required),
         "time": round(time.time(), 3),
@@ -135,18 +135,14 @@ def _as_the_agent_says(home: Home) -> Finding:
     return Finding("broker", False, f"the running agent is not connected: {state.get('problem')}")
 
 
-def _engine() -> Finding:
-    """Whether a container engine answers; without one instances are processes, so this is no failure."""
-    connection = http.client.HTTPConnection("localhost", timeout=3)
-    try:
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.settimeout(3)
-        connection.sock.connect(ENGINE_SOCKET)
-        connection.request("GET", "/_ping")
-        answered = connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException) as error:
-        why = "none found" if not Path(ENGINE_SOCKET).exists() else f"{ENGINE_SOCKET}: {error}"
-        return Finding("docker", False, f"{why}; instances run as processes", required=False)
-    finally:
-        connection.close()
-    return Finding("docker", answered, f"an engine answers at {ENGINE_SOCKET}", required=False)
+def _engine(home: Home, identity: Identity | None, runtime: str) -> list[Finding]:
+    """What there is to open containers with; without it instances are processes, so that is no failure."""
+    if runtime == PROCESS:
+        return [Finding("docker", False, "not used (--runtime process); instances run as processes", required=False)]
+    if not sdk_is_here():
+        text = "the docker package is not installed in the agent's environment; instances run as processes"
+        return [Finding("docker", False, text, required=runtime == DOCKER)]
+    from .engine_checks import check_engine
+
+    registry = identity.registry if identity is not None else None
+    return check_engine(home.images, registry, required=runtime == DOCKER)

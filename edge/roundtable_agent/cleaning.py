@@ -5,6 +5,7 @@ import logging
 import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .environments import MARKER, environment_bytes
 from .home import Home
@@ -12,6 +13,9 @@ from .locks import try_lock, unlock
 from .record import RunRecord
 from .runtime import Runtime
 from .runtime_process import remove_folder
+
+if TYPE_CHECKING:
+    from .runtime_docker import DockerRuntime
 
 KEPT_INSTANCES = 5
 KEPT_RECORDS = 200
@@ -43,6 +47,18 @@ def clean_runs(home: Home, runtime: Runtime, held: set[int]) -> None:
                 remove_folder(root)
     for _, run_id in ended[KEPT_RECORDS:]:
         shutil.rmtree(home.run(run_id), ignore_errors=True)
+
+
+def clean_containers(home: Home, docker: "DockerRuntime | None", images_bytes: int) -> None:
+    """Remove containers that no run of this device knows, and images beyond the budget, the least recently used first.
+
+    Where the engine does not answer nothing happens: it is asked again later.
+    """
+    if docker is None or not docker.engine.answers():
+        return
+    records = {run_id: RunRecord.load(home.record(run_id)) for run_id in home.run_ids()}
+    kept = {home.instance(run_id) for run_id, record in records.items() if record is None or not record.state.ended}
+    docker.tidy(kept, images_bytes)
 
 
 def trim_cache(cache: Path, budget_bytes: int) -> None:

@@ -2,14 +2,13 @@
 
 import contextlib
 import hashlib
-import logging
 import os
 import shutil
 import stat
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from . import layout
 from .durable import read_json, write_json
@@ -20,17 +19,20 @@ from .runtime import Exit, Failed
 
 ROOT = PurePosixPath("/fedml")
 INSTANCE_UID = 10001  # as the platform's images have it
-RETRY_SECONDS = 0.5
-JOIN_SECONDS = 5.0
+OWN_NETWORK = "roundtable"
+NETWORK_LABELS = {"roundtable.network": "1"}
+TMP_BYTES = 256 * 2**20
+ULIMITS = {"nofile": 4096, "core": 0}
+# No rotation: the keeper copies the output, and ends who writes too much of it.
+LOG_DRIVER = "json-file"
+LOG_OPTIONS = {"max-size": "1t", "max-file": "1"}
 CERTIFICATES = "certificates.pem"
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 # Private data may not stand in for what a container needs of its own.
-RESERVED = ("/", "/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/run", "/sbin", "/sys", "/tmp", "/usr")
+RESERVED = ("/", "/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/run", "/sbin", "/sys", "/tmp", "/usr")  # noqa: S108
 RESERVED_BELOW = ("/dev", "/fedml", "/proc", "/sys")
 ENGINE_ENDED = "the container engine stopped or was restarted, and the container ended with it"
-
-log = logging.getLogger(__name__)
 
 
 def home_label(root: Path) -> str:
@@ -58,6 +60,27 @@ def command(plan: InstancePlan) -> tuple[list[str], str]:
     main = plan.image is not None and plan.image.main
     argv, folder = layout.command(plan, "python", ROOT, main=main)
     return argv, str(folder)
+
+
+def home_filter(root: Path) -> dict[str, list[str]]:
+    """The filter by which the engine lists what was made for an instance's folder."""
+    return {"label": [f"roundtable.home={home_label(root)}"]}
+
+
+def one_stream(stream: str) -> dict[str, bool]:
+    """What asks for one stream of a log."""
+    return {name: name == stream for name in ("stdout", "stderr")}
+
+
+def usual_network(plan: InstancePlan) -> str:
+    """The host's network where the broker or the platform is reached by loopback, else one of our own."""
+    near = {plan.mqtt.host, urlsplit(plan.url).hostname} & set(LOOPBACK)
+    return "host" if near else OWN_NETWORK
+
+
+def tmp_bytes(plan: InstancePlan) -> int:
+    """The size of `/tmp`; what lies in it counts as memory of the container."""
+    return min(TMP_BYTES, plan.limits.memory_mb * 2**20)
 
 
 def environment(plan: InstancePlan, *, certificates: bool) -> dict[str, str]:
@@ -140,73 +163,6 @@ def ended_write(folder: InstanceFolder, ended: Exit) -> None:
     """Write down how the folder's instance ended, before the container that knows it is removed."""
     value = {"exit_code": ended.code, "signal": ended.signal, "note": ended.note, "out_of_memory": ended.out_of_memory}
     write_json(folder.exit, value, sync=True)
-
-
-class OutputCopy:
-    """Copies one stream of an engine's log to a file while it grows, each byte once.
-
-    The engine keeps the whole log until its container is removed, so whoever copies reads it from the start and skips
-    as much as the file holds already: nothing else has to be remembered over a restart.
-
-    Parameters:
-        path: the file; made when missing.
-        read: reads the log from its start: (follow) -> chunks; with `follow` it goes on until the container ends.
-        leave: breaks off what `read` is waiting for.
-    """
-
-    def __init__(self, path: Path, read: Callable[[bool], Iterable[bytes]], leave: Callable[[], None]) -> None:
-        self._path = path
-        self._read = read
-        self._break_off = leave
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name=f"copy {path.name}", daemon=True)
-        self._thread.start()
-
-    def finish(self) -> bool:
-        """Copy what is left after the container ended; returns whether all of it is there."""
-        self._ended.set()
-        self._thread.join(JOIN_SECONDS)
-        if self._thread.is_alive():
-            self._break_off()
-            self._thread.join(JOIN_SECONDS)
-        return not self._thread.is_alive() and self._copy(follow=False)
-
-    def leave(self) -> None:
-        """Stop copying."""
-        self._ended.set()
-        self._break_off()
-
-    def _follow(self) -> None:
-        while not self._ended.is_set():
-            self._copy(follow=True)
-            self._ended.wait(RETRY_SECONDS)
-
-    def _copy(self, *, follow: bool) -> bool:
-        try:
-            # The container can write in this folder: follow no link, wait for no pipe.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(self._path, flags, 0o644)
-        except OSError as error:
-            log.warning("the output cannot be written to %s: %s", self._path.name, error)
-            return True  # the container put something else in its place: there is nothing left to copy to
-        try:
-            details = os.fstat(descriptor)
-            if not stat.S_ISREG(details.st_mode):
-                return True
-            skip = details.st_size
-            for chunk in self._read(follow):
-                rest = memoryview(chunk)[min(skip, len(chunk)) :]
-                skip -= len(chunk) - len(rest)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-                if follow and self._ended.is_set():
-                    break
-        except (EngineAway, EngineRefused, NotFound, OSError) as error:
-            log.debug("the output of %s broke off: %s", self._path, error)
-            return False
-        finally:
-            os.close(descriptor)
-        return True
 
 
 def forgive(action: Callable[[], Any]) -> None:

@@ -67,7 +67,9 @@ class Engine:
         client = None
         with self.errors():
             try:
-                client = EngineClient(**{**kwargs_from_env(), "base_url": self.address}, version="auto", timeout=seconds)
+                client = EngineClient(
+                    **{**kwargs_from_env(), "base_url": self.address}, version="auto", timeout=seconds
+                )
                 yield client
             finally:
                 if client is not None:

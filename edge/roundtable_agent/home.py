@@ -45,6 +45,11 @@ class Home:
         return self.root / "check.json"
 
     @property
+    def images(self) -> Path:
+        """Which container images were pulled, and when each was last used."""
+        return self.root / "images.json"
+
+    @property
     def log(self) -> Path:
         """The agent's log."""
         return self.root / "agent.log"

@@ -43,6 +43,11 @@ class PulledImages:
         if reference in self._read():
             self.note(reference)
 
+    def last(self, prefix: str) -> str:
+        """The name of the image that was used last among those whose names begin so; empty without one."""
+        found = {name: used for name, used in self._read().items() if name.startswith(prefix)}
+        return max(found, key=lambda name: found[name], default="")
+
     def trim(self, engine: Engine, budget_bytes: int) -> list[str]:
         """Remove the least recently used images beyond the budget; returns their names.
 
@@ -157,9 +162,7 @@ def _pull(engine: Engine, reference: str, login: RegistryLogin | None, steps: St
         raise EngineRefused("the engine broke the pull off")
 
 
-def _messages(
-    engine: Engine, reference: str, login: RegistryLogin | None, steps: Steps
-) -> Iterator[dict[str, Any]]:
+def _messages(engine: Engine, reference: str, login: RegistryLogin | None, steps: Steps) -> Iterator[dict[str, Any]]:
     """Yield what the engine says of a pull. It is read on a thread, since reading can block for minutes."""
     name, _, digest = reference.partition("@")
     items: queue.Queue[dict[str, Any] | Exception | None] = queue.Queue()

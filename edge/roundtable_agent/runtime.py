@@ -103,7 +103,9 @@ class Opened(Protocol):
 class Runtime(Protocol):
     """A way to run instances."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What people call it."""
 
     def open(self, plan: InstancePlan, steps: Steps) -> Opened:
         """Fetch, install and open; raises `Failed` with a sentence, or `Stopped`."""

@@ -1,10 +1,11 @@
 """Which runtime an instance of a device is opened with: a container where that can be, else processes."""
 
+import hashlib
 import importlib.util
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .home import Home
 from .plan import InstancePlan
 from .runtime import Failed, Opened, Runtime, Steps
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
 AUTO, DOCKER, PROCESS = "auto", "docker", "process"
 CHOICES = (AUTO, DOCKER, PROCESS)
-
-log = logging.getLogger(__name__)
 
 
 class ChosenRuntime:
@@ -74,3 +73,16 @@ class ChosenRuntime:
 def sdk_is_here() -> bool:
     """Whether the engine's SDK is installed in the agent's environment."""
     return importlib.util.find_spec("docker") is not None
+
+
+def docker_runtime(home: Home, edge_id: int, network: str) -> "DockerRuntime | None":
+    """The runtime with this machine's engine, whether or not that answers now; None without the SDK."""
+    if not sdk_is_here():
+        return None
+    from .engine import Engine, engine_address
+    from .image_pull import PulledImages
+    from .runtime_docker import DockerRuntime
+
+    mine = hashlib.sha256(str(home.root.resolve()).encode()).hexdigest()[:16]
+    labels = {"roundtable.edge": str(edge_id), "roundtable.agent": mine}
+    return DockerRuntime(Engine(engine_address()), network=network, labels=labels, pulled=PulledImages(home.images))

@@ -13,30 +13,22 @@ import contextlib
 import functools
 import logging
 import os
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 
 from . import containers
-from .containers import OutputCopy
 from .durable import read_json, write_json
-from .engine import Engine, EngineAway, EngineClient, EngineRefused, NotFound, hang_up
+from .engine import Engine, EngineAway, EngineClient, EngineRefused, NotFound
+from .engine_instance import EngineInstance, container_kill, container_usage
 from .fields import Invalid
 from .image_pull import PulledImages, image_pull
 from .layout import InstanceFolder
 from .plan import InstancePlan
 from .runtime import Exit, Failed, Opened, Steps, Usage
 
-AWAY_SECONDS = 180.0
-INSPECT_SECONDS = 0.3
-OPEN_FILES = 4096
-TMP_BYTES = 256 * 2**20
-OWN_NETWORK = "roundtable"
-MIB = 2**20
 ENGINE_CODE = 255  # what an engine gives a container that it finds ended after a restart
 
 log = logging.getLogger(__name__)
@@ -121,32 +113,32 @@ class DockerRuntime:
         if InstanceFolder(root).container.exists():
             containers.forgive(functools.partial(self._remove_all, root))
 
-    def remove_orphans(self, kept: set[str]) -> int:
-        """Remove containers with this runtime's labels that no folder knows any more.
+    def tidy(self, kept: set[Path], images_bytes: int) -> None:
+        """Remove containers with this runtime's labels that no folder knows, and images beyond a budget.
 
         Parameters:
-            kept: the `roundtable.home` labels of the folders that are to keep theirs.
-
-        Returns:
-            How many were removed.
-
-        Raises:
-            EngineAway, EngineRefused: the engine cannot be asked.
+            kept: the folders of instances; their containers stay.
+            images_bytes: the budget.
         """
-        wanted = [f"{name}={value}" for name, value in self._labels.items()]
-        removed = 0
+        try:
+            for container in self._orphans({containers.home_label(root) for root in kept}):
+                log.warning("removing the container %s: no run of this device knows it", container[:12])
+                with self.engine.client() as client:
+                    _remove(client, container)
+            for image in self._pulled.trim(self.engine, images_bytes) if self._pulled is not None else ():
+                log.info("removed the image %s to keep within the budget", image)
+        except (EngineAway, EngineRefused) as error:
+            log.warning("cannot clean up containers and images: %s", error)
+
+    def _orphans(self, kept: set[str]) -> list[str]:
+        wanted = {"label": [f"{name}={value}" for name, value in self._labels.items()]}
         with self.engine.client() as client:
-            for found in client.containers(all=True, filters={"label": wanted}) if wanted else ():
-                if found["Labels"].get("roundtable.home") not in kept:
-                    log.warning("removing the container %s: no run of this device knows it", found["Id"][:12])
-                    _remove(client, found["Id"])
-                    removed += 1
-        return removed
+            found = client.containers(all=True, filters=wanted)
+        return [str(each["Id"]) for each in found if each["Labels"].get("roundtable.home") not in kept]
 
     def _find(self, root: Path) -> list[dict[str, Any]]:
         with self.engine.client() as client:
-            wanted = {"label": [f"roundtable.home={containers.home_label(root)}"]}
-            return list(client.containers(all=True, filters=wanted))
+            return list(client.containers(all=True, filters=containers.home_filter(root)))
 
     def _remove_all(self, root: Path) -> None:
         for found in self._find(root):
@@ -185,57 +177,50 @@ class DockerRuntime:
         ]
         if plan.private_data is not None:
             mounts.append(Mount(str(plan.private_data), str(plan.private_data), type="bind", read_only=True))
-        memory = plan.limits.memory_mb * MIB
+        facts = client.info()
+        memory = plan.limits.memory_mb * 2**20
         config: dict[str, Any] = {
             "init": True,  # so that the end of the package's process reaches it as a signal, and orphans are reaped
             "read_only": True,
-            "tmpfs": {"/tmp": f"rw,nosuid,nodev,mode=1777,size={min(TMP_BYTES, memory)}"},  # noqa: S108
+            "tmpfs": {"/tmp": f"rw,nosuid,nodev,mode=1777,size={containers.tmp_bytes(plan)}"},  # noqa: S108
             "mounts": mounts,
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges"],
             "pids_limit": plan.limits.pids,
             "mem_limit": memory,
             "memswap_limit": memory,
-            "nano_cpus": min(int(plan.limits.cpus * 10**9), (os.cpu_count() or 1) * 10**9),
+            "nano_cpus": int(min(plan.limits.cpus, float(facts.get("NCPU") or plan.limits.cpus)) * 10**9),
             "network_mode": network,
-            "ulimits": [Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES), Ulimit(name="core", soft=0, hard=0)],
-            # No rotation: the keeper copies the output, and ends who writes too much of it.
-            "log_config": LogConfig(type="json-file", config={"max-size": "1t", "max-file": "1"}),
+            "ulimits": [Ulimit(name=name, soft=most, hard=most) for name, most in containers.ULIMITS.items()],
+            "log_config": LogConfig(type=containers.LOG_DRIVER, config=containers.LOG_OPTIONS),
         }
-        if "nvidia" in (client.info().get("Runtimes") or {}):
+        if "nvidia" in (facts.get("Runtimes") or {}):
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
             which: dict[str, Any] = {"device_ids": visible.split(",")} if visible else {"count": -1}
             config["device_requests"] = [DeviceRequest(capabilities=[["gpu"]], **which)]
         return config
 
     def _network_name(self, client: EngineClient, plan: InstancePlan) -> str:
-        near = {plan.mqtt.host, urlsplit(plan.url).hostname} & set(containers.LOOPBACK)
-        name = self._network or ("host" if near else OWN_NETWORK)
+        name = self._network or containers.usual_network(plan)
         if name in ("host", "bridge", "default", "none"):
             return name
         try:
             client.inspect_network(name)
         except NotFound:
             options = {"com.docker.network.bridge.enable_icc": "false"}  # clients have nothing to say to each other
-            client.create_network(name, "bridge", options=options, labels={"roundtable.network": "1"}, check_duplicate=True)
+            client.create_network(
+                name, "bridge", options=options, labels=containers.NETWORK_LABELS, check_duplicate=True
+            )
         return name
 
 
-class _OpenedContainer:
-    """A container, alive or ended; it may be gone by the time that its end stands in the folder."""
+class _OpenedContainer(EngineInstance):
+    """A container, alive or ended; it is gone once its end stands in the folder."""
 
     def __init__(self, engine: Engine, folder: InstanceFolder, container: str, *, adopted: bool) -> None:
-        self._engine = engine
-        self._folder = folder
-        self._id = container
+        super().__init__(engine, folder, container)
         self._adopted = adopted
-        self._exit = containers.ended_read(folder)
         self._pid: int | None = None
-        self._copies: list[OutputCopy] = []
-        self._readers: dict[str, EngineClient] = {}
-        self._next_look = 0.0
-        self._away_since: float | None = None
-        self._was_away = False
 
     @property
     def pid(self) -> int | None:
@@ -245,45 +230,10 @@ class _OpenedContainer:
     def described(self) -> str:
         return f"container {self._id[:12] or 'unknown'}"
 
-    def outputs(self) -> Mapping[str, Path]:
-        return {"stdout": self._folder.stdout, "stderr": self._folder.stderr}
-
-    def poll(self) -> Exit | None:
-        if self._exit is None and time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + INSPECT_SECONDS
-            try:
-                self._exit = self._look()
-                self._away_since = None
-            except (EngineAway, EngineRefused) as error:
-                self._exit = self._away(error)
-            if self._exit is not None:
-                containers.ended_write(self._folder, self._exit)
-        if self._exit is not None:
-            self._remove()
-        return self._exit
-
-    def terminate(self) -> None:
-        self._signal("SIGTERM")
-
-    def kill(self) -> None:
-        self._signal("SIGKILL")
-
     def usage(self) -> Usage | None:
         with contextlib.suppress(EngineAway, EngineRefused), self._engine.client() as client:
-            figures = client.stats(self._id, stream=False, one_shot=True)
-            memory = figures.get("memory_stats") or {}
-            details = memory.get("stats") or {}
-            cache = details.get("total_inactive_file", details.get("inactive_file", 0))
-            spent = figures["cpu_stats"]["cpu_usage"]["total_usage"] / 10**9
-            tasks = int((figures.get("pids_stats") or {}).get("current") or 0)
-            # The kernel bounds both, so that what is used here never passes the limits.
-            return Usage(max(0, int(memory.get("usage") or 0) - int(cache)), 1, tasks, {0: spent})
+            return container_usage(client, self._id)
         return None
-
-    def release(self) -> None:
-        for copy in self._copies:
-            copy.leave()
-        self._copies = []
 
     def _look(self) -> Exit | None:
         with self._engine.client() as client:
@@ -292,15 +242,10 @@ class _OpenedContainer:
             except NotFound:
                 return Exit(note="its container was removed by somebody else, and nobody knows its exit code")
         self._pid = int(state.get("Pid") or 0) or None
-        if not self._copies:
-            self._copies = [self._copy("stdout", self._folder.stdout), self._copy("stderr", self._folder.stderr)]
+        self._copy_output()
         if state["Status"] in ("running", "paused", "restarting", "created", "removing"):
             return None
-        if not all([copy.finish() for copy in self._copies]):
-            raise EngineAway("the output could not be read")
-        return self._ending(state)
-
-    def _ending(self, state: dict[str, Any]) -> Exit:
+        self._finish_output()
         code = int(state.get("ExitCode") or 0)
         if state.get("OOMKilled"):
             return Exit(code, out_of_memory=True)
@@ -308,41 +253,18 @@ class _OpenedContainer:
             return Exit(code, note=containers.ENGINE_ENDED)
         return Exit(code, note=str(state.get("Error") or ""))
 
-    def _away(self, error: Exception) -> Exit | None:
-        now = time.monotonic()
-        self._was_away = True
-        self._away_since = self._away_since or now
-        if now - self._away_since < AWAY_SECONDS:
-            return None
-        return Exit(note=f"{error} for {AWAY_SECONDS:.0f} seconds, and nobody knows what became of its container")
+    def _logs(self, client: EngineClient, stream: str, follow: bool) -> Iterable[bytes]:
+        chosen: Iterable[bytes] = client.logs(self._id, stream=True, follow=follow, **containers.one_stream(stream))
+        return chosen
 
-    def _copy(self, stream: str, path: Path) -> OutputCopy:
-        def read(follow: bool) -> Any:
-            with self._engine.client() as client:
-                self._readers[stream] = client
-                wanted = {"stdout": stream == "stdout", "stderr": stream == "stderr"}
-                yield from client.logs(self._id, stream=True, follow=follow, **wanted)
-
-        def leave() -> None:
-            if stream in self._readers:
-                hang_up(self._readers[stream])
-
-        return OutputCopy(path, read, leave)
-
-    def _signal(self, name: str) -> None:
-        with contextlib.suppress(EngineAway, EngineRefused), self._engine.client() as client:
-            client.kill(self._id, signal=name)
+    def _signal(self, client: EngineClient, name: str) -> None:
+        container_kill(client, self._id, name)
 
     def _remove(self) -> None:
-        if not self._id:
-            return
-        with contextlib.suppress(EngineAway, EngineRefused), self._engine.client() as client:
+        with self._engine.client() as client:
             _remove(client, self._id)
-            self._id = ""
 
 
 def _remove(client: EngineClient, container: str) -> None:
     with contextlib.suppress(NotFound):
         client.remove_container(container, force=True, v=True)
-
-

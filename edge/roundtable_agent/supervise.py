@@ -219,13 +219,25 @@ def supervise(spec: Spec) -> int:
 def _runtime(spec: Spec) -> Runtime:
     """The runtime of the spec; the engine's SDK is imported only where it is needed."""
     wanted = spec.container
+    if spec.runtime == "process":
+        return ProcessRuntime(fetch=None, environment=None, unpack=unpack)
+    from .engine import Engine, engine_address
+
+    engine = Engine(wanted.engine or engine_address())
     if spec.runtime == "docker":
-        from .engine import Engine, engine_address
         from .runtime_docker import DockerRuntime
 
-        engine = Engine(wanted.engine or engine_address())
         return DockerRuntime(engine, network=wanted.network, labels=wanted.labels)
-    return ProcessRuntime(fetch=None, environment=None, unpack=unpack)
+    from .runtime_swarm import SwarmRuntime
+
+    return SwarmRuntime(
+        engine,
+        network=wanted.network,
+        labels=wanted.labels,
+        placement=wanted.placement,
+        reserved_memory_mb=wanted.reserved_memory_mb,
+        reserved_cpus=wanted.reserved_cpus,
+    )
 
 
 def _wait(instance: Instance, stopping: list[int], connected: threading.Event) -> int:

@@ -8,7 +8,10 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
-from edge_harness import Broker, Platform, PlatformServer  # noqa: E402 - the path is set above
+from container_harness import publish  # noqa: E402 - the path is set above
+from edge_harness import Broker, Platform, PlatformServer  # noqa: E402
+
+from deploy.local.engine import Engine, Registry  # noqa: E402
 
 
 @pytest.fixture
@@ -34,3 +37,9 @@ def server(broker: Broker) -> Iterator[PlatformServer]:
     server = PlatformServer(broker.port)
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def image(engine: Engine, registry: Registry) -> str:
+    """An image in the registry whose entry file runs the code in its first argument, by digest."""
+    return publish(engine, registry)

@@ -1,26 +1,22 @@
-"""A real container engine and registry for the tests of the container runtimes, and an image with a package in it.
+"""An image with a package in it, and looks at a real container engine, for the tests of the container runtimes.
 
-The two servers are those of the repository's local demo; the agent itself imports nothing of it.
+The engine and the registry are the fixtures of the repository; the agent itself imports nothing of it.
 """
 
 import io
-import os
-import shutil
-import subprocess
-import sys
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import docker
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-BASE = "roundtable-base:local"
-PACKAGE = REPOSITORY / "build-mlops-package" / "mlops-core" / "fedml-client" / "package"
+from deploy.local.engine import Engine, Registry
+from tests.containers import BASE_IMAGE
+
+PACKAGE = Path(__file__).resolve().parents[2] / "build-mlops-package" / "mlops-core" / "fedml-client" / "package"
 ENTRY = "import sys\nexec(sys.argv[1])\n"
 CONFIG = "entry_config: {entry_file: fedml/entry.py}\nentry_arguments: {}\n"
-DOCKERFILE = f"""FROM {BASE}
+DOCKERFILE = f"""FROM {BASE_IMAGE}
 ENTRYPOINT []
 RUN mkdir -p /fedml/conf /fedml/fedml-package /fedml/data && chown 10001:10001 /fedml/conf /fedml/data
 COPY package /fedml/fedml-package
@@ -29,46 +25,19 @@ USER 10001:10001
 """
 
 
-def servers() -> Any:
-    """The module with `Engine` and `Registry`."""
-    if str(REPOSITORY) not in sys.path:
-        sys.path.append(str(REPOSITORY))
-    from deploy.local import engine
-
-    return engine
-
-
-def cannot_run() -> str:
-    """Why the tests cannot run on this machine; empty where they can."""
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    missing = [name for name in ("dockerd", "docker-registry", "debootstrap") if not shutil.which(name, path=path)]
-    if missing:
-        return f"no {', '.join(missing)} on this machine: the container runtimes cannot be tested"
-    return "" if os.geteuid() == 0 else "an engine of one's own needs root: the container runtimes cannot be tested"
-
-
-def short_folder() -> Path:
-    """A folder whose path is short enough for a socket."""
-    return Path(tempfile.mkdtemp(prefix="rt-edge-", dir="/tmp"))
-
-
-def client(engine: Any, seconds: float = 120) -> Any:
+def client_of(engine: Engine) -> Any:
     """A connection to an engine."""
-    return docker.APIClient(base_url=engine.url, version="auto", timeout=seconds)
+    return docker.APIClient(base_url=engine.url, version="auto", timeout=120)
 
 
-def base_image(engine: Any) -> None:
-    """Make the base image on an engine; its root file system is cached in the repository."""
-    environment = {**os.environ, "DOCKER_HOST": engine.url, "ROUNDTABLE_VAR": str(REPOSITORY / "var")}
-    script = REPOSITORY / "deploy" / "base-image" / "make.sh"
-    subprocess.run([str(script), BASE], env=environment, check=True, capture_output=True)
-
-
-def publish(engine: Any, registry: Any, name: str = "client", *, main: bool = True) -> str:
+def publish(engine: Engine, registry: Registry, name: str = "client") -> str:
     """Build an image whose entry file runs the code that it is given, push it; returns its name by digest."""
-    files = {"package/fedml/entry.py": ENTRY, "package/conf/fedml.yaml": CONFIG, "Dockerfile": DOCKERFILE}
-    if main:
-        files["package/main.py"] = (PACKAGE / "main.py").read_text()
+    files = {
+        "Dockerfile": DOCKERFILE,
+        "package/main.py": (PACKAGE / "main.py").read_text(),
+        "package/fedml/entry.py": ENTRY,
+        "package/conf/fedml.yaml": CONFIG,
+    }
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path, text in files.items():
@@ -78,10 +47,10 @@ def publish(engine: Any, registry: Any, name: str = "client", *, main: bool = Tr
             archive.addfile(information, io.BytesIO(text.encode()))
     buffer.seek(0)
     repository = f"{registry.address}/{name}"
-    connection = client(engine)
+    connection = client_of(engine)
     try:
-        arguments = {"fileobj": buffer, "custom_context": True, "rm": True, "decode": True, "network_mode": "none"}
-        for message in connection.build(tag=f"{repository}:1", **arguments):
+        build = {"fileobj": buffer, "custom_context": True, "rm": True, "network_mode": "none"}
+        for message in connection.build(tag=f"{repository}:1", decode=True, **build):
             assert "error" not in message, message
         login = {"username": registry.username, "password": registry.password}
         digest = ""
@@ -89,5 +58,15 @@ def publish(engine: Any, registry: Any, name: str = "client", *, main: bool = Tr
             assert "error" not in message, message
             digest = (message.get("aux") or {}).get("Digest") or digest
         return f"{repository}@{digest}"
+    finally:
+        connection.close()
+
+
+def containers_of(engine: Engine, **labels: str) -> list[dict[str, Any]]:
+    """The containers of an engine with these labels, as `docker inspect` shows them."""
+    connection = client_of(engine)
+    try:
+        wanted = {"label": [f"roundtable.{name}={value}" for name, value in labels.items()]}
+        return [connection.inspect_container(found["Id"]) for found in connection.containers(all=True, filters=wanted)]
     finally:
         connection.close()

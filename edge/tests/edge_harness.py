@@ -40,6 +40,7 @@ topic write runs/+/3/metrics
 user aggregator-7
 topic write runs/7/0/#
 """
+NO_ENGINE = "unix:///nonexistent/docker.sock"  # whatever this machine runs
 DEVICE_TOKEN = "rtd_3_device-secret"
 ROTATED_TOKEN = "rtd_3_rotated-secret"
 CODE = "AAAA-BBBB-CCCC"
@@ -203,6 +204,7 @@ class PlatformServer:
         self.enrolled: list[dict[str, Any]] = []
         self.mqtt_port = mqtt_port
         self.agent_password = PASSWORDS["agent-3"]
+        self.registry: dict[str, str] | None = None
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -259,7 +261,7 @@ class PlatformServer:
             "mqtt": {"host": "127.0.0.1", "port": self.mqtt_port, "tls": False},
             "agent_mqtt": {"username": "agent-3", "password": self.agent_password},
             "instance_mqtt": {"username": "instances-3", "password": PASSWORDS["instances-3"]},
-            "registry": None,
+            "registry": self.registry,
         }
 
     def add(self, body: bytes) -> dict[str, Any]:
@@ -281,7 +283,7 @@ def program(
     """Start `python -m ...` with the agent's folder on its path."""
     return subprocess.Popen(
         [sys.executable, "-m", *arguments],
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(EDGE_FOLDER), **(environment or {})},
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(EDGE_FOLDER), "DOCKER_HOST": NO_ENGINE, **(environment or {})},
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
