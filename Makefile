@@ -25,9 +25,9 @@ help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 .PHONY: demo
-demo: .venv/requirements.stamp ## set everything up, start a run on four local devices, stay up (ONCE=1: end with the run)
+demo: .venv/requirements.stamp ## set all up and start a run on four local devices (ONCE=1: end with it; BACKEND=docker, swarm)
 	@deploy/local/install-debian.sh mosquitto=mosquitto redis-server=redis-server
-	@exec $(PYTHON) -m deploy.local.demo $(if $(filter-out 0 false,$(ONCE)),--once)
+	@exec $(PYTHON) -m deploy.local.demo $(if $(filter-out 0 false,$(ONCE)),--once) $(if $(BACKEND),--backend $(BACKEND))
 
 .PHONY: base-image
 base-image: ## make a base image for packages on a machine that can pull none

@@ -8,6 +8,7 @@ uploads the two packages that ``build.sh`` makes, starts a run and tells how it 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.local.containers import LocalContainers
 from deploy.local.stack import REPOSITORY, LocalStack, StackError
 
 if TYPE_CHECKING:
@@ -44,8 +46,9 @@ class DemoError(Exception):
 class LocalDevices:
     """Four agents on this machine, each with its own home, started by ``edge/run.sh`` as on any device."""
 
-    def __init__(self, stack: LocalStack) -> None:
+    def __init__(self, stack: LocalStack, docker_host: str = "") -> None:
         self.stack = stack
+        self.docker_host = docker_host
         self.home = stack.var / "demo" / "devices"
         self._agents: list[subprocess.Popen[bytes]] = []
 
@@ -60,6 +63,9 @@ class LocalDevices:
             "ROUNDTABLE_EDGE_VENV": str(Path(sys.executable).parent.parent),
             "ROUNDTABLE_EDGE_CACHE": str(self.stack.var / "demo" / "cache"),
         }
+        if self.docker_host:
+            environment["DOCKER_HOST"] = self.docker_host
+        runtime = "docker" if self.docker_host else "process"
         for name in DEVICE_NAMES:
             home = self.home / name
             home.mkdir(parents=True, exist_ok=True)
@@ -69,7 +75,7 @@ class LocalDevices:
             if not bound or self.stack.ports_changed:
                 identity.unlink(missing_ok=True)
                 command.append(enrolment_code_create(user))
-            command += ["--server", self.stack.url, "--name", name, "--home", str(home)]
+            command += ["--server", self.stack.url, "--name", name, "--home", str(home), "--runtime", runtime]
             with (home / "console.log").open("ab") as console:
                 self._agents.append(
                     subprocess.Popen(  # noqa: S603  our own command
@@ -249,8 +255,12 @@ def run_summary(run: Run) -> bool:
     return run.state == RunState.FINISHED and complete
 
 
-def demo(stack: LocalStack, *, once: bool) -> int:
-    """Run the demo on a started stack and return the exit code."""
+def demo(stack: LocalStack, *, once: bool, docker_host: str) -> int:
+    """Run the demo on a started stack and return the exit code.
+
+    Args:
+        docker_host: the engine on which the devices open containers; empty for processes.
+    """
     import django
 
     os.environ.update(stack.environment)
@@ -259,7 +269,7 @@ def demo(stack: LocalStack, *, once: bool) -> int:
 
     user, password = user_prepare(stack.var / "demo" / "login.json")
     print(f"Roundtable is at  {stack.url}\n  user      {USER_NAME}\n  password  {password}", flush=True)
-    devices = LocalDevices(stack)
+    devices = LocalDevices(stack, docker_host)
     try:
         devices.start(user)
         project = project_prepare(user)
@@ -304,13 +314,25 @@ def main() -> int:
     """Parse the command line, run the demo, and leave no process behind; return the exit code."""
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="stop everything after the run")
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "process", "docker", "swarm"),
+        default=os.environ.get("ROUNDTABLE_BACKEND", "auto"),
+        help="where the aggregator runs; docker and swarm start an engine and a registry where none is named",
+    )
     arguments = parser.parse_args()
     for name in STOP_SIGNALS:
         signal.signal(name, signal.default_int_handler)
-    stack = LocalStack(Path(os.environ.get("ROUNDTABLE_VAR", REPOSITORY / "var")))
+    var = Path(os.environ.get("ROUNDTABLE_VAR", REPOSITORY / "var"))
     try:
-        with stack:
-            return demo(stack, once=arguments.once)
+        with contextlib.ExitStack() as parts:
+            settings = {"ROUNDTABLE_BACKEND": arguments.backend}
+            docker_host = ""
+            if arguments.backend in ("docker", "swarm"):
+                containers = parts.enter_context(LocalContainers(var, swarm=arguments.backend == "swarm"))
+                settings, docker_host = containers.environment, containers.docker_host
+            stack = parts.enter_context(LocalStack(var, environment=settings))
+            return demo(stack, once=arguments.once, docker_host=docker_host)
     except (StackError, DemoError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +26,8 @@ from deploy.local.stack import StackError, port_choose
 
 SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin"
 STOP_SECONDS = 30
+FIRST_PORT = 5000  # what registries usually have
+FOLDER_LENGTH_MAX = 60  # a socket's whole path has 107 characters at most
 
 
 def _program(name: str, package: str) -> str:
@@ -104,7 +107,7 @@ class Engine(_Server):
     """A dockerd of its own.
 
     Args:
-        folder: holds its images, state, socket and log. The path of the socket must stay under 100 characters.
+        folder: holds its images, log and socket; where its path is too long for sockets, these stand in a short one.
         bridge: name of a bridge to make for it, at most 15 characters. Only one engine on a machine may have the
             default one (empty), and a second engine without a bridge would take it away from the first.
         insecure_registries: ``host:port`` of registries spoken to without TLS beside those on loopback.
@@ -123,7 +126,9 @@ class Engine(_Server):
         self.bridge = bridge
         self.insecure_registries = insecure_registries
         self.live_restore = live_restore
-        self.socket_path = self.folder / "docker.sock"
+        long = len(str(self.folder)) > FOLDER_LENGTH_MAX
+        self._state = Path(tempfile.mkdtemp(prefix="roundtable-engine-")) if long else self.folder
+        self.socket_path = self._state / "docker.sock"
 
     @property
     def url(self) -> str:
@@ -136,12 +141,13 @@ class Engine(_Server):
         Raises:
             StackError: dockerd is missing or did not start; the message holds the end of its log.
         """
-        (self.folder / "docker.pid").unlink(missing_ok=True)
+        self._state.mkdir(mode=0o700, exist_ok=True)
+        (self._state / "docker.pid").unlink(missing_ok=True)
         command = [
             _program("dockerd", "docker.io"),
             f"--data-root={self.folder / 'data'}",
-            f"--exec-root={self.folder / 'exec'}",
-            f"--pidfile={self.folder / 'docker.pid'}",
+            f"--exec-root={self._state / 'exec'}",
+            f"--pidfile={self._state / 'docker.pid'}",
             f"--host={self.url}",
             "--log-level=warn",
             *(f"--insecure-registry={registry}" for registry in self.insecure_registries),
@@ -161,6 +167,8 @@ class Engine(_Server):
             subprocess.run([_program("umount", "mount"), mount], check=False, capture_output=True)  # noqa: S603
         if self.bridge:
             self._bridge_remove()
+        if self._state != self.folder:
+            shutil.rmtree(self._state, ignore_errors=True)
 
     def remove(self) -> None:
         """Stop the engine and remove its folder with all images."""
@@ -170,7 +178,7 @@ class Engine(_Server):
     def _mounts(self) -> list[str]:
         """Return what is mounted below the folder, the innermost first."""
         points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        return sorted((point for point in points if Path(point).is_relative_to(self.folder)), reverse=True)
+        return sorted((point for point in points if {self.folder, self._state} & {*Path(point).parents}), reverse=True)
 
     def _bridge_remove(self) -> None:
         ip = _program("ip", "iproute2")
@@ -208,18 +216,21 @@ class Registry(_Server):
 
     Args:
         folder: holds its data, configuration, password file and log.
-        port: a loopback port; 0 chooses one that is free.
+        port: a loopback port; 0 takes the one that the folder's registry had before, or chooses one that is free. Names
+            of images begin with it.
     """
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         super().__init__(folder)
-        self.port = port or port_choose(0)
+        kept = self.folder / "port"
+        self.port = port or port_choose(int(kept.read_text()) if kept.exists() else FIRST_PORT)
+        kept.write_text(str(self.port))
         self.username = "roundtable"
-        self._password_file = self.folder / "password"
-        if not self._password_file.exists():
-            self._password_file.touch(mode=0o600)
-            self._password_file.write_text(secrets.token_urlsafe(18))
-        self.password = self._password_file.read_text()
+        self.password_file = self.folder / "password"
+        if not self.password_file.exists():
+            self.password_file.touch(mode=0o600)
+            self.password_file.write_text(secrets.token_urlsafe(18))
+        self.password = self.password_file.read_text()
 
     @property
     def address(self) -> str:
