@@ -33,7 +33,7 @@ from .record import RunRecord, State
 from .registry_login import login_for
 from .runtime import Failed
 from .runtime_choice import AUTO, ChosenRuntime, docker_runtime
-from .runtime_process import ProcessRuntime
+from .runtime_process import ProcessRuntime, remove_folder
 from .unpacking import unpack
 
 PRESENCE_SECONDS = 30.0
@@ -97,6 +97,7 @@ class Agent:
         self._runtime = ChosenRuntime(processes, self._docker, options.runtime)
         self._host = host_facts(self._gpu, self._runtime.name)
         self._instances: dict[int, Instance] = {}
+        self._postponed: list[Incoming] = []  # begin once the run's earlier instance has reported its end
         self._stopping: list[int] = []
         self._connected = threading.Event()
         self._process = process_identity(os.getpid())
@@ -168,6 +169,9 @@ class Agent:
                 self._answer_without_instance(error.run_id, State.FAILED, str(error))
         else:
             try:
+                if self._must_wait(command):
+                    self._postponed.append(incoming)
+                    return
                 self._follow(command)
             except OSError as error:
                 log.error("run %d: cannot write to the agent's folder: %s", command.run_id, error)
@@ -183,14 +187,19 @@ class Agent:
 
     def _start(self, command: StartTrain) -> None:
         run_id = command.run_id
-        if self._repeat(run_id):
+        if not self._is_new(command):
+            self._repeat(run_id)
             return
         if len(self._instances) >= MAX_OPEN:
             self._answer_without_instance(run_id, State.FAILED, f"this device has {MAX_OPEN} open instances already")
             return
         log.info("run %d: told to start a client", run_id)
+        root = self._home.instance(run_id)
+        if root.exists():
+            self._runtime.clean(root)
+            remove_folder(root)
         record = self._new_record(run_id, command.limits)
-        record.change(command=command.raw)
+        record.change(command=command.raw, command_id=command.command_id)
         self._keep(record, lambda: self._plan(command))
 
     def _stop(self, command: StopTrain) -> None:
@@ -200,6 +209,21 @@ class Agent:
             instance.stop(command.reason or "stopped on the platform")
         elif not self._repeat(command.run_id):
             self._answer_without_instance(command.run_id, State.KILLED, "stopped before this device had begun")
+
+    def _must_wait(self, command: StartTrain | StopTrain) -> bool:
+        """Whether the command opens again what is about to end here."""
+        instance = self._instances.get(command.run_id)
+        if instance is None or not isinstance(command, StartTrain):
+            return False
+        is_ending = instance.over or instance.record.stop is not None
+        return is_ending and _opens_again(instance.record, command)
+
+    def _is_new(self, command: StartTrain) -> bool:
+        """Whether there is something to open: the run is unknown here, or has ended here and is begun again."""
+        if command.run_id in self._instances:
+            return False
+        record = RunRecord.load(self._home.record(command.run_id))
+        return record is None or record.status is None or _opens_again(record, command)
 
     def _repeat(self, run_id: int) -> bool:
         """Repeat the status of a run that is known here; returns whether it is."""
@@ -314,6 +338,9 @@ class Agent:
             del self._instances[run_id]
             self._presence_due = 0.0
             self._clean_due = 0.0
+            self._postponed, postponed = [], self._postponed
+            for incoming in postponed:
+                self._obey(incoming)
 
     def _say_online(self) -> None:
         self._host["runtime"] = self._runtime.name  # an engine may have come or gone
@@ -400,3 +427,10 @@ class Agent:
 
     def _topic(self, name: str) -> str:
         return f"edges/{self._edge_id}/{name}"
+
+
+def _opens_again(record: RunRecord, command: StartTrain) -> bool:
+    """Whether the command is another than the one that the record is of. A stop that came first holds for any."""
+    if not record.command_id and record.stop is not None and record.stop["state"] == State.KILLED.value:
+        return False
+    return command.command_id not in ("", record.command_id)

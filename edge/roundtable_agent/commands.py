@@ -47,6 +47,7 @@ class StartTrain:
     """Open a client instance. `raw` is the command as it came, to be read again after a restart."""
 
     run_id: int
+    command_id: str
     token: str = field(repr=False)
     package: PackageReference | None
     image: ImageReference | None
@@ -117,6 +118,7 @@ def _start_train(fields: Fields, raw: dict[str, Any], run_id: int, edge_id: int)
     data = fields.object("data") if "data" in fields else None
     return StartTrain(
         run_id=run_id,
+        command_id=fields.text("command_id", most=200, default=""),
         token=fields.text("token", most=1_000, pattern=r"[!-~]+"),
         package=package,
         image=image,

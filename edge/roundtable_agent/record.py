@@ -39,7 +39,8 @@ class RunRecord:
     `state`, `reason`, `phase`, `exit_code`; `instance_pid`; `created`, `opened`, `ended` (seconds since the epoch or
     null); `acknowledged` (the broker has taken the final status), `drained` (and the whole output); `runtime` (by
     which it was opened); `status` (the last status message); `stop`
-    (`{reason, state}` once a stop was asked for); `limits`; `command` (what to open, until it is open).
+    (`{reason, state}` once a stop was asked for); `limits`; `command` (what to open, until it is open); `command_id`
+    (of the command that it was opened by).
 
     Attributes are written by one thread at a time under `change`.
     """
@@ -63,6 +64,7 @@ class RunRecord:
         self.status: dict[str, Any] | None = None
         self.stop: dict[str, str] | None = None
         self.command: dict[str, Any] | None = None
+        self.command_id = ""
         self._lock = threading.RLock()
 
     @classmethod
@@ -95,6 +97,7 @@ class RunRecord:
         record.status = value.get("status")
         record.stop = value.get("stop")
         record.command = value.get("command")
+        record.command_id = str(value.get("command_id") or "")
         return record
 
     def change(self, **values: Any) -> None:
@@ -140,4 +143,5 @@ class RunRecord:
                 "pids": self.limits.pids,
             },
             "command": self.command,
+            "command_id": self.command_id,
         }

@@ -260,6 +260,40 @@ def test_a_stop_that_comes_first_is_answered_and_remembered(
     assert platform.heard("runs/7/3/log")[-1]["lines"][-1]["line"] == f"ended: KILLED: {final['reason']}"
 
 
+def test_another_command_for_an_ended_run_opens_it_again(
+    device: Device, platform: Platform, server: PlatformServer
+) -> None:
+    device.start()
+    first = start_train(server, 7, "raise SystemExit('not yet')\n")
+    platform.send(COMMAND, first)
+    failed = platform.wait_status(STATUS, 7, "FAILED")
+    again = start_train(server, 7, "print('now')\n", command_id="retry", token="rtr_7_3_renewed")
+    platform.send(COMMAND, again)
+    finished = platform.wait_status(STATUS, 7, "FINISHED")
+    assert finished["instance"] != failed["instance"]
+    assert [line["line"] for line in platform.lines("runs/7/3/log", "stdout")] == ["now"]
+    before = len(platform.heard("runs/7/3/log"))
+    platform.send(COMMAND, again)
+    wait_for(lambda: len([1 for name, message in platform.messages if name == STATUS and message == finished]) == 2)
+    assert len(platform.heard("runs/7/3/log")) == before
+
+
+def test_a_command_for_a_run_that_is_ending_waits_for_the_end(
+    device: Device, platform: Platform, server: PlatformServer
+) -> None:
+    device.start()
+    slow = "import signal, time\nsignal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), exit(0)))\n"
+    platform.send(COMMAND, start_train(server, 7, slow + "print('up', flush=True)\nwhile True: time.sleep(0.1)\n"))
+    wait_for(lambda: platform.lines("runs/7/3/log", "stdout"))
+    platform.send(COMMAND, {"type": "stop_train", "command_id": "s", "run_id": 7, "reason": "stopped by ada"})
+    platform.wait_status(STATUS, 7, "STOPPING")
+    platform.send(COMMAND, start_train(server, 7, "print('again')\n", command_id="retry"))
+    platform.wait_status(STATUS, 7, "FINISHED")
+    states = list(dict.fromkeys(found["status"] for found in platform.statuses(STATUS, 7)))
+    assert states == ["INITIALIZING", "TRAINING", "STOPPING", "KILLED", "FINISHED"]
+    assert [line["line"] for line in platform.lines("runs/7/3/log", "stdout")] == ["up", "again"]
+
+
 def test_a_killed_agent_takes_its_run_up_again(device: Device, platform: Platform, server: PlatformServer) -> None:
     device.start()
     platform.send(COMMAND, start_train(server, 7, COUNTING.format(n=20)))
