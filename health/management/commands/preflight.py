@@ -45,8 +45,8 @@ class Command(BaseCommand):
 
     def _print(self, finding: Finding) -> None:
         outcome = finding.outcome
-        self.stdout.write(f"{finding.check.title:<14} {MARKS[outcome.level]:<8} {outcome.text}")
+        self.stdout.write(f"{finding.check.title:<16} {MARKS[outcome.level]:<8} {outcome.text}")
         lines = [f"{name}: {text}" for name, text in outcome.facts]
         lines += [f"What to do: {outcome.fix}"] if outcome.fix else []
         for line in lines:
-            self.stdout.write(textwrap.fill(line, WIDTH, initial_indent=" " * 24, subsequent_indent=" " * 26))
+            self.stdout.write(textwrap.fill(line, WIDTH, initial_indent=" " * 26, subsequent_indent=" " * 28))
