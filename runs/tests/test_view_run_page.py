@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import F
 from django.test import Client
 from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries
@@ -14,6 +15,7 @@ from accounts.tests.objects import make_device, make_project, make_run, make_use
 from runs.models import Membership, Project, Role, Run, Stage, StageName, StoredModel
 from runs.states import InstanceStatus, RunState, StageState
 from runs.tests.conftest import Sent
+from runs.views import run_page
 
 pytestmark = pytest.mark.django_db
 
@@ -259,6 +261,20 @@ def test_a_run_is_renamed_in_every_open_page(run: Run, django_capture_on_commit_
     assert response.status_code == 302
     run.refresh_from_db()
     assert (run.name, run.frame_number) == ("dinner sheep", frame + 1)
+
+
+def test_a_rename_tells_of_the_run_as_it_is_now(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at the run and the rename, the run goes on."""
+    recorded: list[Any] = []
+    stale = Run.objects.get(pk=run.pk)
+    Run.objects.filter(pk=run.pk).update(state=RunState.RUNNING, frame_number=F("frame_number") + 7)
+    monkeypatch.setattr(run_page, "run_for_change", lambda user, run_id: stale)
+    monkeypatch.setattr(run_page, "frame_record", lambda run_id, items: recorded.append((run_id, items)))
+    as_user("grace").post(reverse("run_rename", args=[run.pk]), {"name": "new"})
+    now = Run.objects.get(pk=run.pk)
+    assert (now.name, now.state, now.frame_number) == ("new", RunState.RUNNING, run.frame_number + 7)
+    ((run_id, (item,)),) = recorded
+    assert (run_id, item["t"], item["name"], item["state"]) == (run.pk, "run", "new", "RUNNING")
 
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 121])

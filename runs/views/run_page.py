@@ -158,9 +158,8 @@ def run_rename(request: HttpRequest, run_id: int) -> HttpResponse:
     if not name or len(name) > NAME_MAX_LENGTH:
         return _answer(request, run, f"A run's name has 1 to {NAME_MAX_LENGTH} characters.")
     with transaction.atomic():
-        run = Run.objects.select_for_update().get(pk=run.pk)
-        run.name = name
-        run.save(update_fields=["name"])
+        Run.objects.filter(pk=run.pk).update(name=name)
+        run.refresh_from_db()  # under the lock of the update: the frame tells of the run as it is now
         frame_record(run.pk, [run_item(run)])
     return _answer(request, run)
 
