@@ -104,7 +104,7 @@ def stage_done(*, stage_id: int, claim: str, result: dict[str, Any], unchanged: 
         stage_id: the stage.
         claim: the worker's claim.
         result: what later stages need.
-        unchanged: where nothing had to be done, the sentence that says why.
+        unchanged: where nothing had to be done, the sentence that says why; ``unchanged:`` before it is left out.
         note: what to show of it otherwise.
 
     Returns:
@@ -112,8 +112,9 @@ def stage_done(*, stage_id: int, claim: str, result: dict[str, Any], unchanged: 
     """
     with _stage_turn(stage_id) as (turn, stage):
         state = StageState.SKIPPED if unchanged else StageState.DONE
+        reason = _beside_state(unchanged) if unchanged else note
         if not turn.move_stage(
-            stage, state, unchanged or note, held_by=claim, result=result, progress=1.0, ended_at=timezone.now()
+            stage, state, reason, held_by=claim, result=result, progress=1.0, ended_at=timezone.now()
         ):
             return False
         if turn.run.state in PIPELINE_STATES:
@@ -155,6 +156,13 @@ def stage_cancel_in_turn(turn: RunTurn, stage: Stage, claim: str | None = None) 
     task_send(INSTANCES_STOP, run_id=turn.run.pk)  # it may have started something before it let go
     run_settle(turn)
     return True
+
+
+def _beside_state(unchanged: str) -> str:
+    """Return the sentence as it stands beside the state, whose label says "Unchanged" already."""
+    reason = unchanged.removeprefix("unchanged:").strip()
+    first_word = reason.partition(" ")[0]
+    return reason[:1].upper() + reason[1:] if first_word.isalpha() else reason
 
 
 @contextmanager

@@ -66,12 +66,20 @@ def test_a_stage_that_is_done_sends_the_next_and_keeps_its_result(sent: Sent) ->
     assert len(sent) == 1
 
 
-def test_a_stage_with_nothing_to_do_is_skipped_and_says_why(sent: Sent) -> None:
+@pytest.mark.parametrize(
+    ("unchanged", "reason"),
+    [
+        ("unchanged: this package was built before", "This package was built before"),
+        ("built before", "Built before"),
+        ("unchanged: sha256:5f2c", "sha256:5f2c"),
+    ],
+)
+def test_a_stage_with_nothing_to_do_is_skipped_and_says_why(sent: Sent, unchanged: str, reason: str) -> None:
     run = flow_make().started()
     stage = claimed(run)
-    lifecycle.stage_done(stage_id=stage.pk, claim="mine", result={}, unchanged="unchanged: built before")
+    lifecycle.stage_done(stage_id=stage.pk, claim="mine", result={}, unchanged=unchanged)
     stage.refresh_from_db()
-    assert (stage.state, stage.reason) == (StageState.SKIPPED, "unchanged: built before")
+    assert (stage.state, stage.reason) == (StageState.SKIPPED, reason)
     assert claimed(run, StageName.PUSH_SERVER).state == StageState.ACTIVE
 
 
