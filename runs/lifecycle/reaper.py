@@ -38,6 +38,7 @@ STOP_RESEND_SECONDS = 15
 # After this long the backend's word is taken for the aggregator's end: its own report would have come.
 AGGREGATOR_REPORT_SECONDS = 10
 RECEIPT_SECONDS = 3600
+RECEIPTS_AT_ONCE = 20_000
 ORPHAN_SECONDS = 60
 RUNS_AT_ONCE = 200
 
@@ -96,10 +97,17 @@ def sweep() -> None:
         Exists(Receipt.objects.filter(run=OuterRef("pk")))
     )
     for run in with_receipts[:RUNS_AT_ONCE]:
-        Receipt.objects.filter(run=run).delete()
+        _receipts_remove(run)
     for name in BACKENDS:
         _each([name], _orphans_stop, "backend %s")
         _each([name], _backend_tidy, "backend %s")
+
+
+def _receipts_remove(run: Run) -> None:
+    """Remove a run's receipts, so many at once that ingest is not kept waiting for the database."""
+    receipts = Receipt.objects.filter(run=run)
+    while Receipt.objects.filter(pk__in=receipts.values("pk")[:RECEIPTS_AT_ONCE]).delete()[0] == RECEIPTS_AT_ONCE:
+        pass
 
 
 def _run_ids(condition: Q) -> list[int]:

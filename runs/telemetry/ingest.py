@@ -6,17 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from functools import partial
 
-from django.conf import settings
 from django.db import connection
-from django.utils import timezone
 
 from devices.presence import presence_apply
 from runs import lifecycle
 from runs.models import Run
-from runs.states import RunState
 from runs.telemetry.database import Database, Stopping
 from runs.telemetry.health import Counters, health_forget, health_publish
 from runs.telemetry.payloads import PayloadInvalid, PresencePayload, StatusPayload, payload_parse
@@ -30,9 +26,6 @@ from runs.telemetry.topics import Address, topic_parse
 logger = logging.getLogger(__name__)
 
 HEALTH_SECONDS = 2.0
-SWEEP_SECONDS = 60.0
-RECEIPTS_KEPT_SECONDS = 600  # after a run takes no more reports
-_RECEIPTS_AT_ONCE = 20_000
 RETIRE_QUIET_SECONDS = 2.0
 
 
@@ -49,8 +42,6 @@ class IngestWorker:
         self._refusals = RefusalLog()
         self._counters = Counters(slot)
         self._health_at = 0.0
-        self._swept_at = time.monotonic()
-        self._swept_runs: set[int] = set()
 
     def run(self) -> None:
         """Work until ``stop`` is called.
@@ -141,9 +132,6 @@ class IngestWorker:
             self._counters.batch_seconds = time.monotonic() - began
             self._counters.lag_seconds = time.monotonic() - messages[0].at
         self._health_show()
-        if self._slot == 0 and time.monotonic() - self._swept_at >= SWEEP_SECONDS:
-            self._swept_at = time.monotonic()
-            self._database.work(self._receipts_sweep)
         return len(messages)
 
     def _health_show(self) -> None:
@@ -243,19 +231,3 @@ class IngestWorker:
         self._counters.duplicate += stored.duplicates
         self._counters.points += stored.points
         self._counters.lines += stored.lines
-
-    def _receipts_sweep(self) -> None:
-        """Remove receipts of runs that take no more reports; they only kept replays out."""
-        grace = timedelta(seconds=settings.TELEMETRY_GRACE_SECONDS + RECEIPTS_KEPT_SECONDS)
-        now = timezone.now()
-        ended = Run.objects.filter(
-            state__in=RunState.ended(), ended_at__lt=now - grace, ended_at__gt=now - grace - timedelta(days=2)
-        )
-        for run_id in ended.exclude(pk__in=self._swept_runs).values_list("pk", flat=True)[:20]:
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    "DELETE FROM runs_receipt WHERE id IN (SELECT id FROM runs_receipt WHERE run_id = %s LIMIT %s)",
-                    [run_id, _RECEIPTS_AT_ONCE],
-                )
-                if cursor.rowcount < _RECEIPTS_AT_ONCE:
-                    self._swept_runs.add(run_id)

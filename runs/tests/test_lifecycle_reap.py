@@ -9,6 +9,7 @@ import pytest
 from django.utils import timezone
 
 from runs import lifecycle
+from runs.lifecycle import reaper
 from runs.models import Receipt, Run, Stage, StageName
 from runs.pipeline.backends.interface import FoundAggregator, InstanceState
 from runs.states import InstanceStatus, RunState, StageState
@@ -161,17 +162,19 @@ def test_runs_are_cleaned_up_a_while_after_their_end(sent: Sent) -> None:
     assert sent == [("run_clean", {"run_id": run.pk})]
 
 
-def test_receipts_go_an_hour_after_the_end(sent: Sent) -> None:
+def test_receipts_go_an_hour_after_the_end(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reaper, "RECEIPTS_AT_ONCE", 2)
     flow = flow_make()
     ended = lifecycle.run_stop(run=flow.started(), user=flow.user)
     running = flow.running()
     for run in (ended, running):
-        Receipt.objects.create(run=run, edge_id=1, instance="a", seq=1, topic="metrics")
+        for seq in range(1, 6):
+            Receipt.objects.create(run=run, edge_id=1, instance="a", seq=seq, topic="metrics")
     lifecycle.sweep()
-    assert Receipt.objects.count() == 2
+    assert Receipt.objects.count() == 10
     Run.objects.filter(pk=ended.pk).update(ended_at=ago(3601))
     lifecycle.sweep()
-    assert list(Receipt.objects.values_list("run_id", flat=True)) == [running.pk]
+    assert list(Receipt.objects.values_list("run_id", flat=True)) == [running.pk] * 5
 
 
 def test_aggregators_of_ended_and_unknown_runs_are_stopped(sent: Sent, stub: StubBackend) -> None:

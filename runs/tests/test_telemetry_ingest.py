@@ -210,16 +210,6 @@ def test_refusals_are_logged_a_few_times_only(worker: IngestWorker, caplog: pyte
     assert worker.counters.refused == {"unknown_topic": 50}
 
 
-def test_receipts_go_when_a_run_takes_no_more_reports(worker: IngestWorker) -> None:
-    ended, recent, active = run_make(), run_make(), run_make()
-    for run in (ended, recent, active):
-        handle(worker, (topic(run, 0, Kind.METRICS), metrics(1, ("loss", 0, 1))))
-    run_end(ended, seconds_ago=3600)
-    run_end(recent, seconds_ago=300)
-    worker._receipts_sweep()
-    assert sorted(Receipt.objects.values_list("run_id", flat=True)) == sorted([recent.pk, active.pk])
-
-
 KINDS = [kind for kind in Kind if kind not in (Kind.PRESENCE, Kind.STATUS)]
 
 
