@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.stack import LocalStack, StackError
+from deploy.local.stack import REPOSITORY, LocalStack, StackError
 from tests.servers import free_port
 
 
@@ -44,3 +44,10 @@ def test_a_port_that_somebody_has_is_refused_with_a_sentence(tmp_path: Path, mon
         monkeypatch.setenv("REDIS_PORT", str(port))
         with pytest.raises(StackError, match=f"Port {port} is taken"):
             LocalStack(tmp_path)
+
+
+def test_live_frames_are_not_compressed_once_for_every_viewer() -> None:
+    """What a frame holds is encoded once; each socket's own deflate would cost the web process its time again."""
+    lines = (REPOSITORY / "deploy/local/Procfile").read_text().splitlines()
+    (web,) = [line.split() for line in lines if line.startswith("web:")]
+    assert web[web.index("--ws-per-message-deflate") + 1] == "false"
