@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
-from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import condition, require_POST, require_safe
 from pydantic import ValidationError
 
@@ -25,6 +22,7 @@ from devices.payloads import EnrolmentPayload
 from devices.services import CodeUsed, Enrolment, EnrolmentRefused, device_enrol, device_from_token, device_rotate
 from devices.throttle import WINDOW_SECONDS, enrolment_failed, enrolment_is_blocked
 from mlops_site.downloads import file_response
+from mlops_site.interface import ApiError, bearer_token, interface
 from runs.states import RunState
 from runs.tokens import run_token_check
 
@@ -33,35 +31,8 @@ AGENT_FOLDER = settings.BASE_DIR / "edge"
 
 logger = logging.getLogger(__name__)
 
-View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
-
-class ApiError(Exception):
-    """What the caller did wrong, or cannot have now: a status and a sentence that says what to do."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def _interface(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Make a view of the interface: no session or CSRF token is needed, and errors are JSON."""
-
-    @wraps(view)
-    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        try:
-            response = view(request, *args, **kwargs)
-        except ApiError as error:
-            response = JsonResponse({"error": str(error)}, status=error.status)
-            if error.status == 401:
-                response["WWW-Authenticate"] = "Bearer"
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
-
-    return csrf_exempt(login_not_required(answer))
-
-
-@_interface
+@interface
 @require_POST
 def edge_enrol(request: HttpRequest) -> JsonResponse:
     """Bind a device by a one-time code and answer with its secrets."""
@@ -81,7 +52,7 @@ def edge_enrol(request: HttpRequest) -> JsonResponse:
     return JsonResponse(_secrets(enrolment))
 
 
-@_interface
+@interface
 @require_POST
 def edge_rotate(request: HttpRequest) -> JsonResponse:
     """Give the calling device new secrets; its old ones end."""
@@ -97,11 +68,11 @@ def edge_rotate(request: HttpRequest) -> JsonResponse:
         ) from error
 
 
-@_interface
+@interface
 @require_safe
 def edge_package(request: HttpRequest, sha256: str) -> HttpResponseBase:
     """Send a package to a device or an instance of an active run that is made of it."""
-    package = _package_for(_bearer(request), sha256)
+    package = _package_for(bearer_token(request), sha256)
     if package is None:
         raise ApiError(404, "No active run in which this token's holder takes part uses this package.")
     try:
@@ -133,7 +104,7 @@ def edge_archive(request: HttpRequest) -> HttpResponse:
     )
 
 
-@_interface
+@interface
 @require_safe
 def healthz(request: HttpRequest) -> JsonResponse:
     """Whether this process answers and reaches its database."""
@@ -159,15 +130,8 @@ def _enrolment_read(request: HttpRequest) -> EnrolmentPayload:
         raise ApiError(400, f"The body is not as docs/protocol.md has it{where}: {problem['msg']}.") from error
 
 
-def _bearer(request: HttpRequest) -> str:
-    kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    if kind.casefold() != "bearer" or not token.strip():
-        raise ApiError(401, "This needs a token: send it as `Authorization: Bearer TOKEN`.")
-    return token.strip()
-
-
 def _device(request: HttpRequest) -> Device:
-    device = device_from_token(_bearer(request))
+    device = device_from_token(bearer_token(request))
     if device is None:
         raise ApiError(401, "This device token is not valid: it was rotated, or the device was unbound. Bind it again.")
     return device

@@ -1,13 +1,17 @@
 """What every view of the HTTP interface of agents and instances shares: bearer tokens, and errors as JSON."""
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
+
+logger = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
@@ -19,7 +23,10 @@ class ApiError(Exception):
 
 
 def interface(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Make a view of the interface: no session or CSRF token is needed, and errors are JSON."""
+    """Make a view of the interface: no session or CSRF token is needed, and errors are JSON.
+
+    Where the database does not answer the caller gets 503, and may send the same again.
+    """
 
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -29,6 +36,9 @@ def interface(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRespon
             response = JsonResponse({"error": str(error)}, status=error.status)
             if error.status == 401:
                 response["WWW-Authenticate"] = "Bearer"
+        except (OperationalError, InterfaceError):
+            logger.exception("the database does not answer")
+            response = JsonResponse({"error": "The platform's database does not answer. Try again."}, status=503)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
