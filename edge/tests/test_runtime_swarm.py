@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from container_harness import client_of
 from edge_harness import PASSWORDS, Broker, Platform, program, wait_for
-
-from deploy.local.engine import Engine, Registry
 from roundtable_agent.engine import Engine as EngineAddress
 from roundtable_agent.plan import Entry, ImageReference, InstancePlan, Limits, MqttLogin
 from roundtable_agent.runtime import Failed, Steps
 from roundtable_agent.runtime_swarm import SwarmRuntime
+
+from deploy.local.engine import Engine, Registry
 
 STATUS, LOG = "runs/7/0/status", "runs/7/0/log"
 COUNTING = "import time\nfor i in range(30):\n    print('line', i)\n    time.sleep(0.1)\n"
@@ -170,7 +170,8 @@ def test_it_says_that_the_registry_refuses_the_login(
     assert start("", registry_auth_file=str(wrong)).wait(40) == 0
     host = image.partition("/")[0]
     assert platform.wait_status(STATUS, 7, "FAILED")["reason"] == (
-        f"the registry {host} refuses the login of roundtable: the platform's registry user and password must be corrected"
+        f"the registry {host} refuses the login of roundtable: the platform's registry user and password must be "
+        "corrected"
     )
     assert left(manager) == []
 
