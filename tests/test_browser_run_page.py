@@ -333,6 +333,22 @@ def test_it_goes_on_after_the_server_was_away_and_draws_no_point_twice(
     assert [error for error in errors if "WebSocket connection" not in error] == []
 
 
+def test_moments_in_reasons_are_in_the_viewers_zone(
+    browser: Browser, web: WebServer, ada: User, run: Run, errors: Errors
+) -> None:
+    reason = "The device is offline since 2026-11-24 06:54:09 UTC."
+    part = run.run_devices.select_related("device").first()
+    assert part is not None
+    run.run_devices.filter(pk=part.pk).update(reason=reason)
+    page = open_page(browser, web, ada, run, errors, "?tab=training", timezone_id="Asia/Tokyo", locale="en-GB")
+    row = page.locator(f'tr[data-edge="{part.edge_id}"] [data-field="reason"]')
+    expect(row).to_have_text("The device is offline since 24 Nov 2026, 15:54:09.")
+    part.reason = reason.replace("06:54:09", "18:00:00")
+    record(run, device_item(part))
+    expect(row).to_have_text("The device is offline since 25 Nov 2026, 03:00:00.")
+    assert errors == []
+
+
 def test_who_loses_the_project_is_told_and_hears_no_more(
     browser: Browser, web: WebServer, ada: User, run: Run, errors: Errors
 ) -> None:

@@ -1,6 +1,6 @@
 // What every device does: rows of the Training status tab, and the list beside the picture.
 import { field, setBadge, setBar, setText, setTime } from "./dom.js";
-import { printable } from "./format.js";
+import { printable, reasonText } from "./format.js";
 
 const PHASES = { fetch: "Fetching the package", install: "Installing", open: "Opening", run: "Running" };
 
@@ -21,7 +21,7 @@ export function devicesStart(root, store) {
       if (edgeId !== 0) setText(field(row, "name"), printable(item.name));
       if (!row.matches("tr")) continue;
       setTime(field(row, "since"), item.since);
-      setText(field(row, "reason"), printable(item.reason));
+      setText(field(row, "reason"), reasonText(item.reason));
       if (edgeId === 0) continue;
       field(row, "offline").hidden = item.online !== false;
       setText(field(row, "phase"), PHASES[item.phase] ?? printable(item.phase));

@@ -8,6 +8,7 @@ const CLOCK = new Intl.DateTimeFormat(undefined, {
   second: "2-digit",
   hourCycle: "h23",
 });
+const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const FLAGS = { 1: "NaN", 2: "Infinity", 3: "-Infinity" };
 
 /** A metric's value: four significant digits, scientific where it is very small or large. */
@@ -50,4 +51,12 @@ export function printable(text) {
     .replace(/[\u0000-\u0008\u000a-\u001f]/g, (character) => String.fromCharCode(0x2400 + character.charCodeAt(0)))
     .replace(/\u007f/g, "\u2421")
     .replace(/[\u0080-\u009f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]/g, "\ufffd");
+}
+
+/** A reason as people read it: the moments in it, which the server writes in UTC, in the viewer's zone. */
+export function reasonText(reason) {
+  return printable(reason).replace(/\b(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) UTC\b/g, (written, day, time) => {
+    const moment = new Date(`${day}T${time}Z`);
+    return Number.isNaN(moment.getTime()) ? written : MOMENT.format(moment);
+  });
 }

@@ -1,6 +1,6 @@
 // Head of the page: name, state, what can be done, and how live the page is.
 import { setBadge, setText, setTime } from "./dom.js";
-import { clock, printable } from "./format.js";
+import { clock, printable, reasonText } from "./format.js";
 
 const QUIET_AFTER = 20_000; // milliseconds
 const ACTIVE = new Set(["QUEUED", "STARTING", "RUNNING", "STOPPING"]);
@@ -24,7 +24,7 @@ export function headerStart(store) {
     document.title = `${name} · Roundtable`;
     setBadge(one("state"), run);
     setTime(one("since"), run.since);
-    setText(one("reason"), printable(run.reason));
+    setText(one("reason"), reasonText(run.reason));
     if (start) start.hidden = run.state !== "CREATED";
     if (stop) stop.hidden = !isActive(run) || run.state === "STOPPING";
   }

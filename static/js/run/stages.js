@@ -1,7 +1,7 @@
 // The steps from packages to devices, each with its own log.
 import { duration } from "../times.js";
 import { field, setBar, setText } from "./dom.js";
-import { printable } from "./format.js";
+import { reasonText } from "./format.js";
 import { LogView } from "./log_view.js";
 
 /**
@@ -36,7 +36,7 @@ export function stagesStart(root, store, source) {
     setText(field(row, "label"), stage.label);
     const tries = stage.attempt > 1 ? `, attempt ${stage.attempt}` : "";
     setText(field(row, "state"), `${stage.state_label}${tries}`);
-    setText(field(row, "reason"), printable(stage.reason));
+    setText(field(row, "reason"), reasonText(stage.reason));
     setBar(field(row, "bar"), stage.state === "ACTIVE" ? stage.progress : null);
     const retry = row.querySelector("form");
     if (retry) retry.hidden = stage.state !== "FAILED";

@@ -1,6 +1,6 @@
 // The picture of the run: the aggregator, its devices around it, and what each of them does.
 
-import { printable } from "./format.js";
+import { printable, reasonText } from "./format.js";
 import { MOST_DRAWN, ONE_RING, placed } from "./topology_layout.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -141,7 +141,7 @@ export function topologyStart(root, store, chosen) {
     const name = printable(device.name);
     node.name.textContent = shortened(name, node.letters);
     node.status.textContent = device.label;
-    node.title.textContent = `${name}: ${device.label}${device.reason ? ` (${printable(device.reason)})` : ""}`;
+    node.title.textContent = `${name}: ${device.label}${device.reason ? ` (${reasonText(device.reason)})` : ""}`;
     for (const element of [node.group, node.line]) element.dataset.colour = device.colour;
     node.line.classList.toggle("is-moving", device.status === "TRAINING" && device.online !== false);
     node.group.classList.toggle("is-offline", device.online === false);
