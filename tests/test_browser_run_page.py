@@ -269,6 +269,10 @@ def test_what_is_reported_appears_without_reload(
     page.get_by_role("tab", name="System").click()
     report(run, north.edge_id, "cpu_utilization", [12.0, 34.0], kind="system")
     expect(page.locator('[data-figure="system:cpu_utilization"] .scatterlayer .trace')).to_have_count(1)
+    report(run, north.edge_id, "gpu.1.temperature", [60.0, 61.0], kind="system")
+    gpu = page.locator('[data-figure="system:gpu.1.temperature"]')
+    expect(gpu.locator(".chart-title")).to_have_text("GPU 1, temperature")
+    expect(gpu.locator(".ytick").first).to_contain_text("°C")
 
     # Models
     page.get_by_role("tab", name="Models").click()

@@ -19,9 +19,11 @@ frame names each new series with its first points: the page finds the figure ``k
 
     {"0": {"name": "aggregated", "colour": "#206bc4", "dash": "solid"}, "3": {...}}
 
-``names``: title, unit and fixed range of the system figures that are known::
+``names``: title, unit and fixed range of the system figures that are known. Those whose name has ``gpu.n.`` are the
+rule for any GPU: ``{n}`` in the title stands for its number::
 
-    {"cpu_utilization": {"title": "CPU", "unit": "%", "range": [0, 100]}, ...}
+    {"cpu_utilization": {"title": "CPU", "unit": "%", "range": [0, 100]},
+     "gpu.n.temperature": {"title": "GPU {n}, temperature", "unit": " °C", "range": None}, ...}
 
 ``themes``: a plotly template each for ``light`` and ``dark``, to be put into ``layout.template``.
 
@@ -135,7 +137,7 @@ def figures_of(parts: Iterable[RunDevice], series: Sequence[Series], points: Map
         "figures": list(figures.values()),
         "prototypes": prototypes(),
         "edges": edges,
-        "names": {name: described for name in sorted(system) if (described := system_name(name))},
+        "names": _names(system),
         "themes": themes(),
         "axes": AXES,
     }
@@ -160,6 +162,11 @@ def system_name(name: str) -> Mapping[str, Any] | None:
         return None
     described = _GPU_FIGURES[gpu[2]]
     return {**described, "title": str(described["title"]).format(n=gpu[1])}
+
+
+def _names(system: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    rules = {f"gpu.n.{figure}": described for figure, described in _GPU_FIGURES.items()}
+    return rules | {name: described for name in sorted(system) if (described := system_name(name))}
 
 
 @functools.cache

@@ -231,6 +231,7 @@ def test_every_figure_is_one_that_plotly_accepts(run: Run) -> None:
     assert (gpu["title"], gpu["layout"]["yaxis"]["ticksuffix"]) == ("GPU 1, temperature", " °C")
     assert found["names"]["cpu_utilization"] == {"title": "CPU", "unit": "%", "range": [0, 100]}
     assert found["names"]["gpu.1.temperature"]["title"] == "GPU 1, temperature"
+    assert found["names"]["gpu.n.temperature"] == {"title": "GPU {n}, temperature", "unit": " °C", "range": None}
 
 
 def test_a_device_has_its_own_look_that_stays(run: Run) -> None:

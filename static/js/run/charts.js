@@ -16,6 +16,13 @@ function rank(kind, figure) {
   return place < 0 ? FIRST[kind].length : place;
 }
 
+/** How a GPU's figure is described by the rule for all of them; see runs/live/figures.py. */
+function gpuFigure(names, name) {
+  const [, number, figure] = /^gpu\.(\d{1,4})\.(\w+)$/.exec(name) ?? [];
+  const rule = names[`gpu.n.${figure}`];
+  return rule && { ...rule, title: rule.title.replace("{n}", number) };
+}
+
 /**
  * Draw the figures of `kind` and keep them true. A figure out of sight is drawn when it comes into sight.
  *
@@ -79,7 +86,7 @@ export function chartsStart(root, kind, store, view) {
     const { figures, prototypes, names } = store.figures;
     const known = figures.find((figure) => figure.kind === kind && figure.name === name);
     if (known) return known;
-    const described = names[name] ?? { title: name.replace(/^gpu\.(\d+)\./, "GPU $1, "), unit: "", range: null };
+    const described = names[name] ?? gpuFigure(names, name) ?? { title: name, unit: "", range: null };
     const { layout } = prototypes[kind];
     const yaxis = { ...layout.yaxis, ticksuffix: described.unit, ...(described.range ? { range: described.range } : {}) };
     return { kind, name, title: described.title, layout: { ...layout, yaxis } };
