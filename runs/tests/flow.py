@@ -7,7 +7,7 @@ import itertools
 import textwrap
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,9 +128,16 @@ def package_row(kind: PackageKind) -> Package:
     )
 
 
-def package_real(kind: PackageKind, user: User, *, program: str = "", requirements: str | None = None) -> Package:
-    """Pack and store a small package whose entry file is ``program``."""
-    members = {
+def package_real(
+    kind: PackageKind,
+    user: User,
+    *,
+    program: str = "",
+    requirements: str | None = None,
+    files: Mapping[str, str | bytes] | None = None,
+) -> Package:
+    """Pack and store a small package whose entry file is ``program``, with further ``files``."""
+    members: dict[str, str | bytes] = {
         "package/conf/fedml.yaml": textwrap.dedent(
             """
             model_config:
@@ -149,6 +156,7 @@ def package_real(kind: PackageKind, user: User, *, program: str = "", requiremen
     }
     if requirements is not None:
         members["package/requirements.txt"] = requirements
+    members |= {f"package/{name}": content for name, content in (files or {}).items()}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, text in members.items():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 
@@ -39,3 +42,25 @@ def pip_of(environment: Path) -> tuple[int, str] | None:
     except (OSError, ValueError):
         pass
     return None
+
+
+@contextmanager
+def index_of(folder: Path) -> Iterator[int]:
+    """The port of an index, at ``/simple``, of the wheels in a folder."""
+    for wheel in folder.glob("*.whl"):
+        name = wheel.name.partition("-")[0].replace("_", "-")
+        page = folder / "simple" / name
+        page.mkdir(parents=True, exist_ok=True)
+        (page / "index.html").write_text(f'<!DOCTYPE html><a href="/{wheel.name}">{wheel.name}</a>')
+    handler = partial(_QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+class _QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        return

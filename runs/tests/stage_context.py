@@ -38,3 +38,10 @@ class TestContext:
 
     def seconds_left(self) -> float:
         return self._deadline - time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Wait as a worker does."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.check()
+            time.sleep(0.02)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ def engine_client(seconds: float = REQUEST_SECONDS) -> Iterator[EngineClient]:
         StageFailed: the engine refuses a request of the block that nothing else caught.
     """
     with engine_errors():
+        _socket_probe()
         client = EngineClient(
             **{**kwargs_from_env(), "base_url": settings.DOCKER_HOST}, version="auto", timeout=seconds
         )
@@ -70,6 +72,22 @@ def engine_errors() -> Iterator[None]:
         raise StageTransient(
             f"The container engine at {settings.DOCKER_HOST} does not answer. Start it, or set ROUNDTABLE_DOCKER_HOST."
         ) from error
+
+
+def _socket_probe() -> None:
+    """Connect to the engine's socket once: the SDK leaves a socket open that nobody listens to.
+
+    Raises:
+        DockerException: nobody does.
+    """
+    kind, _, path = settings.DOCKER_HOST.partition("://")
+    if kind != "unix":
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError as error:
+            raise DockerException(str(error)) from error
 
 
 def engine_said(error: Exception) -> str:

@@ -296,6 +296,10 @@ class _BuildOutput:
                     f"The base image {self._plan.base.name} has no pip. Set ROUNDTABLE_BASE_IMAGE to one with Python."
                 )
             return StageFailed(pip_failure(self._lines, code, f"the {self._plan.kind} package"))
+        if '"/bin/sh": ' in said:
+            return StageFailed(
+                f"The base image {self._plan.base.name} has no shell. Set ROUNDTABLE_BASE_IMAGE to one with Python."
+            )
         if self._instruction.startswith("FROM"):
             return registry_error(self._plan.base.name, said)
         return StageFailed(f"The {self._plan.kind} image cannot be built: {said}")
