@@ -41,6 +41,7 @@ EDGE_DIR = settings.BASE_DIR / "edge"
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0  # the supervisor gives its instance ten, then kills it
 RESTARTS = 3
+RECORD_SECONDS = 5.0  # a supervisor that was started has written its record by then, or never will
 POLL_SECONDS = 0.05
 SYSTEM_INTERVAL_SECONDS = 5.0
 PASSED_ON = (
@@ -146,7 +147,7 @@ class Supervisors:
             record = _record(home)
             if not home.parent.name.isdigit() or _ended(record):
                 continue
-            if _supervisor_runs(record) or self._instance_runs(home):
+            if _supervisor_runs(record) or _is_starting(home, record) or self._instance_runs(home):
                 handle = {"home": f"{home.parent.name}/{home.name}", "node": _node()}
                 found.append(FoundAggregator(int(home.parent.name), handle))
         return found
@@ -171,7 +172,7 @@ class Supervisors:
             return
         (home / "stopped").touch(mode=0o600)
         _reap_children()
-        record = _record(home)
+        record = _record_awaited(home)
         if not _ended(record):
             pid, identity = record.get("pid"), record.get("process")
             process_signal(pid, identity, signal.SIGTERM)
@@ -180,6 +181,19 @@ class Supervisors:
             self._instance_stop(home)
         with contextlib.suppress(FileNotFoundError):
             (home / "spec.json").unlink()
+
+
+def _is_starting(home: Path, record: Mapping[str, Any]) -> bool:
+    """Tell whether a supervisor was started that has not written its record yet."""
+    return not record and (home / "starts.json").exists() and (home / "spec.json").exists()
+
+
+def _record_awaited(home: Path) -> dict[str, Any]:
+    """Return the record of a home; that of a supervisor that was started just now is waited for."""
+    deadline = time.monotonic() + RECORD_SECONDS
+    while _is_starting(home, record := _record(home)) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return record
 
 
 def read_json(path: Path) -> dict[str, Any]:
