@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +23,7 @@ from tests.servers import MosquittoServer
 
 ANY_PORTS = Ports(web=0, broker=0, redis=0)
 ALL_BUT_BROKER = ("redis", "web", "worker", "beat", "ingest")
+NO_ENGINE = "unix:///nonexistent/docker.sock"  # whatever this machine runs
 # Virtual environments of packages are the same in every test, and take longest to make.
 CACHE = REPOSITORY / "var" / "test-cache"
 
@@ -42,12 +43,21 @@ def wait_for(what: str, look: Callable[[], Found | None], seconds: float = 30) -
 
 
 class Agent:
-    """An agent started by ``edge/run.sh``, as a person would type it."""
+    """An agent started by ``edge/run.sh``, as a person would type it.
 
-    def __init__(self, home: Path, url: str, code: str, name: str) -> None:
+    Args:
+        options: what is typed besides.
+        engine: address of the container engine of its device; empty for a device without one.
+    """
+
+    def __init__(
+        self, home: Path, url: str, code: str, name: str, *, options: Sequence[str] = (), engine: str = ""
+    ) -> None:
         self.home = home
         self.name = name
         self.url = url
+        self.options = options
+        self.engine = engine
         self._process: subprocess.Popen[bytes] | None = None
         self.start(code)
 
@@ -58,9 +68,10 @@ class Agent:
             **{name: value for name, value in os.environ.items() if not name.startswith("ROUNDTABLE_")},
             "ROUNDTABLE_EDGE_VENV": str(Path(sys.executable).parent.parent),
             "ROUNDTABLE_EDGE_CACHE": str(CACHE / "edge"),
+            "DOCKER_HOST": self.engine or NO_ENGINE,
         }
         command = [str(REPOSITORY / "edge" / "run.sh"), *code, "--server", self.url]
-        command += ["--name", self.name, "--home", str(self.home)]
+        command += ["--name", self.name, "--home", str(self.home), *self.options]
         with (self.home / "console.log").open("ab") as console:
             self._process = subprocess.Popen(
                 command,
@@ -145,7 +156,7 @@ class Platform:
             context.close()
         assert complaints == []
 
-    def device_bind(self, page: Page, name: str) -> Agent:
+    def device_bind(self, page: Page, name: str, *, options: Sequence[str] = (), engine: str = "") -> Agent:
         """Bind a device by hand: make a code in the browser, and type the command that the page shows."""
         page.goto(f"{self.url}/devices/bind/")
         page.get_by_role("button", name="Make a code").click()
@@ -153,7 +164,7 @@ class Platform:
         found = re.fullmatch(r"edge/run\.sh (RT-\S+) --server (\S+)", command.strip())
         assert found, command
         assert found[2] == self.url
-        agent = Agent(self.stack.var / "devices" / name, found[2], found[1], name)
+        agent = Agent(self.stack.var / "devices" / name, found[2], found[1], name, options=options, engine=engine)
         self.agents.append(agent)
         page.get_by_text(name).first.wait_for()
         return agent
@@ -210,8 +221,14 @@ def packages_build() -> Path:
 
 
 @contextmanager
-def platform_start(var: Path) -> Iterator[tuple[Platform, MosquittoServer]]:
-    """Start a platform in ``var`` beside a broker that the test may kill and start again, and end both."""
+def platform_start(
+    var: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[Platform, MosquittoServer]]:
+    """Start a platform in ``var`` beside a broker that the test may kill and start again, and end both.
+
+    Args:
+        environment: settings; by default those of the backend ``process``.
+    """
     with MosquittoServer(var) as broker:
         (CACHE / "venvs").mkdir(parents=True, exist_ok=True)
         stack = LocalStack(
@@ -220,7 +237,7 @@ def platform_start(var: Path) -> Iterator[tuple[Platform, MosquittoServer]]:
             environment={
                 **broker.environment(),
                 "ROUNDTABLE_VENVS": str(CACHE / "venvs"),
-                "ROUNDTABLE_BACKEND": "process",
+                **(environment or {"ROUNDTABLE_BACKEND": "process"}),
             },
             processes=ALL_BUT_BROKER,
         )

@@ -18,6 +18,7 @@ from .runtime import Exit, Usage
 AWAY_SECONDS = 180.0
 LOOK_SECONDS = 0.3
 RETRY_SECONDS = 0.5
+FOLLOWED_SECONDS = 0.3
 LAST_SECONDS = 2.0
 LAST_ATTEMPTS = 5
 
@@ -161,7 +162,7 @@ class OutputCopy:
             Whether all of it is there, or nothing more of it is to be had; else it has to be called again.
         """
         self._ended.set()
-        self._thread.join(LAST_SECONDS)
+        self._thread.join(FOLLOWED_SECONDS if self._attempts == 0 else LAST_SECONDS)
         if self._thread.is_alive():
             self._break_off()  # it waits for more, of which there will be none
             self._thread.join(LAST_SECONDS)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from container_harness import client_of, containers_of
 from edge_harness import CODE, PASSWORDS, Platform, PlatformServer, make_zip, package_files, program, wait_for
@@ -73,6 +74,25 @@ class Device:
 
     def wait(self, run_id: int, status: str, seconds: float = 40) -> dict[str, Any]:
         return self.platform.wait_status(STATUS, run_id, status, seconds)
+
+
+def forget(engine: Engine, image: str) -> bool:
+    """Remove an image from an engine; returns whether it was there."""
+    connection = client_of(engine)
+    try:
+        connection.remove_image(image)
+    except docker.errors.NotFound:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+@pytest.fixture(scope="module")
+def second(registry: Registry) -> Iterator[Engine]:
+    """An engine with images of its own."""
+    with engine_started("two") as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -191,21 +211,19 @@ time.sleep(3)
 
 
 def test_it_pulls_an_image_once_with_the_login_of_its_identity_and_shows_how_far_it_is(
-    device: Device, image: str, registry: Registry
+    device: Device, image: str, registry: Registry, second: Engine
 ) -> None:
-    with engine_started("two") as second:
-        device.address = second.url
-        device.start()
-        device.platform.send(COMMAND, start_train(12, image, "print('one')"))
-        device.wait(12, "FINISHED", 120)
-        device.platform.send(COMMAND, start_train(13, image, "print('two')"))
-        device.wait(13, "FINISHED")
-        checked = device.check("--runtime", "docker")
-        output = device.stop()
-        device.address = device.engine.url
-    phases = [found["phase"] for found in device.platform.statuses(STATUS, 12)]
-    assert phases[:1] == ["fetch"]
-    progress = [found["progress"] for found in device.platform.statuses(STATUS, 12) if found["progress"] is not None]
+    device.address = second.url
+    forget(second, image)
+    device.start()
+    device.platform.send(COMMAND, start_train(12, image, "print('one')"))
+    device.wait(12, "FINISHED", 120)
+    device.platform.send(COMMAND, start_train(13, image, "print('two')"))
+    device.wait(13, "FINISHED")
+    checked = device.check("--runtime", "docker")
+    output = device.stop()
+    fetching = [found["progress"] for found in device.platform.statuses(STATUS, 12) if found["phase"] == "fetch"]
+    progress = [share for share in fetching if share is not None]
     assert progress
     assert progress == sorted(progress)
     pulled = [[line["line"] for line in device.platform.lines(f"runs/{n}/3/log", "agent")] for n in (12, 13)]
@@ -213,6 +231,7 @@ def test_it_pulls_an_image_once_with_the_login_of_its_identity_and_shows_how_far
     assert list(json.loads((device.home / "images.json").read_text())) == [image]
     assert "accepts the login of roundtable, and has client@sha256:" in checked.stdout
     assert registry.password not in output + (device.home / "agent.log").read_text() + checked.stdout
+    assert containers_of(second) == []
 
 
 @pytest.mark.parametrize(
@@ -270,23 +289,41 @@ def test_a_client_that_ended_while_no_agent_ran_is_reported_with_all_its_output(
     assert device.stdout(18) == [f"line {i}" for i in range(15)]
 
 
-def test_a_container_that_ends_with_its_engine_is_told_so(device: Device, image: str) -> None:
-    with engine_started("down") as other:
-        device.address = other.url
-        device.start()
-        device.platform.send(COMMAND, start_train(19, image, COUNTING.format(n=600)))
-        wait_for(lambda: len(device.stdout(19)) > 3, 90)
-        other.stop()
-        other.start()
-        failed = device.wait(19, "FAILED")
-        lines = device.stdout(19)
-        device.stop()
-        assert containers_of(other) == []
-        device.address = device.engine.url
+def test_a_container_that_ends_with_its_engine_is_told_so(device: Device, image: str, second: Engine) -> None:
+    device.address = second.url
+    device.start()
+    device.platform.send(COMMAND, start_train(19, image, COUNTING.format(n=600)))
+    wait_for(lambda: len(device.stdout(19)) > 3, 90)
+    second.stop()
+    second.start()
+    failed = device.wait(19, "FAILED")
     assert failed["reason"] == (
         "the client ended: the container engine stopped or was restarted, and the container ended with it"
     )
+    lines = device.stdout(19)
     assert lines == [f"line {i}" for i in range(len(lines))]
+    device.stop()
+    assert containers_of(second) == []
+
+
+def test_images_beyond_the_budget_are_removed_the_least_recently_used_first(
+    device: Device, image: str, second: Engine, tmp_path: Path
+) -> None:
+    forget(second, image)
+    device.address = second.url
+    device.start()
+    device.platform.send(COMMAND, start_train(28, image, ""))
+    device.wait(28, "FINISHED", 120)
+    device.stop()
+    used = device.home / "images.json"
+    device.start("--images-mb", "1")
+    device.stop()
+    assert list(json.loads(used.read_text())) == [image]  # used within the last hour
+    used.write_text(json.dumps({image: time.time() - 4000}))
+    device.start("--images-mb", "1")
+    device.stop()
+    assert json.loads(used.read_text()) == {}
+    assert not forget(second, image)
 
 
 def test_it_says_that_the_registry_refuses_the_login_or_lacks_the_image(device: Device, registry: Registry) -> None:
