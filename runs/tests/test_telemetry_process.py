@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db import connection
 from django.test import override_settings
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
 
 from devices.broker import device_credentials_create
 from devices.models import Device
@@ -36,6 +37,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 POINTS = 20  # in a message
 WAIT_SECONDS = 60.0
+NO_MATCHING_SUBSCRIBERS = 16  # MQTT 5, section 3.4.2.1
 
 
 @pytest.fixture
@@ -97,18 +99,29 @@ def ingest_process(broker: MosquittoServer, slot: int = 0, database: str = "") -
 
 
 class Publisher:
-    """Publishes with QoS 1 and counts what the broker has taken."""
+    """Publishes with QoS 1, and again where nobody was there to hear it, as every sender has to."""
 
     def __init__(self) -> None:
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
         self._client.username_pw_set(settings.MQTT_USER, settings.MQTT_PASSWORD)
         self._client.reconnect_delay_set(1, 1)
         self._client.max_inflight_messages_set(500)
+        self._client.on_publish = self._on_publish
+        self._sent: dict[int, tuple[str, bytes]] = {}
         self._client.connect("127.0.0.1", settings.MQTT_PORT)
         self._client.loop_start()
 
     def send(self, name: str, message: dict[str, Any]) -> mqtt.MQTTMessageInfo:
-        return self._client.publish(name, orjson.dumps(message), qos=1)
+        body = orjson.dumps(message)
+        info = self._client.publish(name, body, qos=1)
+        self._sent[info.mid] = (name, body)
+        return info
+
+    def _on_publish(self, client: mqtt.Client, _: Any, mid: int, reason: ReasonCode, __: Any) -> None:
+        if reason.value == NO_MATCHING_SUBSCRIBERS and mid in self._sent:
+            again = client.publish(*self._sent[mid], qos=1)
+            self._sent[again.mid] = self._sent.pop(mid)
+            time.sleep(0.02)
 
     def close(self) -> None:
         self._client.disconnect()
