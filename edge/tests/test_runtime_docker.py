@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import psutil
 import pytest
 from container_harness import client_of, containers_of
 from edge_harness import CODE, PASSWORDS, Platform, PlatformServer, make_zip, package_files, program, wait_for
@@ -77,9 +78,10 @@ class Device:
 
 
 def forget(engine: Engine, image: str) -> bool:
-    """Remove an image from an engine; returns whether it was there."""
+    """Remove an image from an engine, but for its layers; returns whether it was there."""
     connection = client_of(engine)
     try:
+        connection.tag(image, "kept", "1")
         connection.remove_image(image)
     except docker.errors.NotFound:
         return False
@@ -294,7 +296,9 @@ def test_a_container_that_ends_with_its_engine_is_told_so(device: Device, image:
     device.start()
     device.platform.send(COMMAND, start_train(19, image, COUNTING.format(n=600)))
     wait_for(lambda: len(device.stdout(19)) > 3, 90)
-    second.stop()
+    containerd = int((second.folder / "exec" / "containerd" / "containerd.pid").read_text())
+    second.kill()
+    wait_for(lambda: not psutil.pid_exists(containerd), what="the end of the engine's containerd")
     second.start()
     failed = device.wait(19, "FAILED")
     assert failed["reason"] == (
