@@ -6,7 +6,6 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -15,36 +14,51 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Package',
+            name="Package",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('sha256', models.CharField(max_length=64)),
-                ('kind', models.CharField(choices=[('server', 'Server package'), ('client', 'Client package')], max_length=10)),
-                ('file_name', models.CharField(max_length=255)),
-                ('size', models.BigIntegerField(help_text='bytes')),
-                ('storage_name', models.CharField(help_text='name in the default storage', max_length=255)),
-                ('manifest', models.JSONField()),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("sha256", models.CharField(max_length=64)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("server", "Server package"), ("client", "Client package")], max_length=10
+                    ),
+                ),
+                ("file_name", models.CharField(max_length=255)),
+                ("size", models.BigIntegerField(help_text="bytes")),
+                ("storage_name", models.CharField(help_text="name in the default storage", max_length=255)),
+                ("manifest", models.JSONField()),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
         ),
         migrations.CreateModel(
-            name='Configuration',
+            name="Configuration",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=120)),
-                ('model_config', models.JSONField(default=list)),
-                ('hyperparameters_config', models.JSONField(default=list)),
-                ('private_data_path', models.CharField(blank=True, max_length=500)),
-                ('synthetic_data_url', models.URLField(blank=True, max_length=1000)),
-                ('synthetic_data_name', models.CharField(blank=True, help_text='file name of the uploaded data', max_length=255)),
-                ('synthetic_data_sha256', models.CharField(blank=True, max_length=64)),
-                ('synthetic_data_size', models.BigIntegerField(default=0)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='configurations', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=120)),
+                ("model_config", models.JSONField(default=list)),
+                ("hyperparameters_config", models.JSONField(default=list)),
+                ("private_data_path", models.CharField(blank=True, max_length=500)),
+                ("synthetic_data_url", models.URLField(blank=True, max_length=1000)),
+                (
+                    "synthetic_data_name",
+                    models.CharField(blank=True, help_text="file name of the uploaded data", max_length=255),
+                ),
+                ("synthetic_data_sha256", models.CharField(blank=True, max_length=64)),
+                ("synthetic_data_size", models.BigIntegerField(default=0)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="configurations",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-updated_at'],
+                "ordering": ["-updated_at"],
             },
         ),
     ]

@@ -6,42 +6,52 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('configurations', '0001_initial'),
-        ('runs', '0001_initial'),
+        ("configurations", "0001_initial"),
+        ("runs", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='configuration',
-            name='project',
-            field=models.ForeignKey(blank=True, help_text='members of this project see the configuration; empty: its owner alone', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='configurations', to='runs.project'),
+            model_name="configuration",
+            name="project",
+            field=models.ForeignKey(
+                blank=True,
+                help_text="members of this project see the configuration; empty: its owner alone",
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="configurations",
+                to="runs.project",
+            ),
         ),
         migrations.AddField(
-            model_name='package',
-            name='uploaders',
-            field=models.ManyToManyField(related_name='packages', to=settings.AUTH_USER_MODEL),
+            model_name="package",
+            name="uploaders",
+            field=models.ManyToManyField(related_name="packages", to=settings.AUTH_USER_MODEL),
         ),
         migrations.AddField(
-            model_name='configuration',
-            name='client_package',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='configurations.package'),
+            model_name="configuration",
+            name="client_package",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT, related_name="+", to="configurations.package"
+            ),
         ),
         migrations.AddField(
-            model_name='configuration',
-            name='server_package',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='configurations.package'),
+            model_name="configuration",
+            name="server_package",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT, related_name="+", to="configurations.package"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='package',
-            constraint=models.UniqueConstraint(fields=('sha256', 'kind'), name='one_package_per_content_and_kind'),
+            model_name="package",
+            constraint=models.UniqueConstraint(fields=("sha256", "kind"), name="one_package_per_content_and_kind"),
         ),
         migrations.AddConstraint(
-            model_name='configuration',
-            constraint=models.UniqueConstraint(fields=('owner', 'name'), name='configuration_name_once_per_owner'),
+            model_name="configuration",
+            constraint=models.UniqueConstraint(fields=("owner", "name"), name="configuration_name_once_per_owner"),
         ),
     ]

@@ -5,15 +5,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('configurations', '0002_initial'),
+        ("configurations", "0002_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='package',
-            name='uploaded_at',
-            field=models.DateTimeField(default=django.utils.timezone.now, help_text='when these bytes last came in'),
+            model_name="package",
+            name="uploaded_at",
+            field=models.DateTimeField(default=django.utils.timezone.now, help_text="when these bytes last came in"),
         ),
     ]

@@ -21,9 +21,10 @@ from docker.utils import kwargs_from_env, parse_repository_tag
 from requests.exceptions import RequestException
 
 from deploy.local.engine import SYSTEM_PATH, Engine, Registry
-from deploy.local.stack import REPOSITORY, StackError
+from deploy.local.stack import REPOSITORY, StackError, port_choose
 
 SYSTEM_SOCKET = Path("/var/run/docker.sock")
+SWARM_PORT = 2377
 PUBLIC_BASE_IMAGE = "python:3.12-slim"
 LOCAL_BASE_IMAGE = "roundtable-base:local"
 LOOK_SECONDS = 10
@@ -123,7 +124,8 @@ class LocalContainers:
             return
         if state.get("LocalNodeState") not in (None, "", "inactive"):
             raise StackError("The engine belongs to a swarm that it does not manage. Name a manager by DOCKER_HOST.")
-        client.init_swarm(advertise_addr="127.0.0.1", listen_addr="127.0.0.1")
+        address = f"127.0.0.1:{port_choose(SWARM_PORT)}"
+        client.init_swarm(advertise_addr=address, listen_addr=address)
         self._stops.append(self._swarm_leave)
 
     def _swarm_leave(self) -> None:

@@ -7,7 +7,6 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -16,44 +15,67 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Device',
+            name="Device",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=120)),
-                ('online', models.BooleanField(default=False)),
-                ('online_since', models.DateTimeField(default=django.utils.timezone.now, help_text='when `online` last changed')),
-                ('boot', models.CharField(blank=True, help_text="random id of the agent's last start", max_length=64)),
-                ('last_seen_at', models.DateTimeField(null=True)),
-                ('os', models.CharField(blank=True, max_length=120)),
-                ('arch', models.CharField(blank=True, max_length=40)),
-                ('cpu', models.CharField(blank=True, max_length=200)),
-                ('cpu_count', models.PositiveIntegerField(default=0)),
-                ('memory_bytes', models.BigIntegerField(default=0)),
-                ('gpu', models.JSONField(default=list, help_text='list of {name, memory_bytes}')),
-                ('python', models.CharField(blank=True, max_length=40)),
-                ('agent_version', models.CharField(blank=True, max_length=40)),
-                ('runtime', models.CharField(blank=True, help_text='how instances are opened: process, docker', max_length=20)),
-                ('check_result', models.JSONField(help_text="the agent's last self-check", null=True)),
-                ('token_hash', models.CharField(help_text="sha256 of the device token's secret", max_length=64)),
-                ('credentials_rotated_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('bound_at', models.DateTimeField(auto_now_add=True)),
-                ('unbound_at', models.DateTimeField(null=True)),
-                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='devices', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=120)),
+                ("online", models.BooleanField(default=False)),
+                (
+                    "online_since",
+                    models.DateTimeField(default=django.utils.timezone.now, help_text="when `online` last changed"),
+                ),
+                ("boot", models.CharField(blank=True, help_text="random id of the agent's last start", max_length=64)),
+                ("last_seen_at", models.DateTimeField(null=True)),
+                ("os", models.CharField(blank=True, max_length=120)),
+                ("arch", models.CharField(blank=True, max_length=40)),
+                ("cpu", models.CharField(blank=True, max_length=200)),
+                ("cpu_count", models.PositiveIntegerField(default=0)),
+                ("memory_bytes", models.BigIntegerField(default=0)),
+                ("gpu", models.JSONField(default=list, help_text="list of {name, memory_bytes}")),
+                ("python", models.CharField(blank=True, max_length=40)),
+                ("agent_version", models.CharField(blank=True, max_length=40)),
+                (
+                    "runtime",
+                    models.CharField(blank=True, help_text="how instances are opened: process, docker", max_length=20),
+                ),
+                ("check_result", models.JSONField(help_text="the agent's last self-check", null=True)),
+                ("token_hash", models.CharField(help_text="sha256 of the device token's secret", max_length=64)),
+                ("credentials_rotated_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("bound_at", models.DateTimeField(auto_now_add=True)),
+                ("unbound_at", models.DateTimeField(null=True)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="devices", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
             ],
             options={
-                'ordering': ['pk'],
+                "ordering": ["pk"],
             },
         ),
         migrations.CreateModel(
-            name='EnrolmentCode',
+            name="EnrolmentCode",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code_hash', models.CharField(max_length=64, unique=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('expires_at', models.DateTimeField()),
-                ('used_at', models.DateTimeField(null=True)),
-                ('device', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='devices.device')),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='enrolment_codes', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("code_hash", models.CharField(max_length=64, unique=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("expires_at", models.DateTimeField()),
+                ("used_at", models.DateTimeField(null=True)),
+                (
+                    "device",
+                    models.ForeignKey(
+                        null=True, on_delete=django.db.models.deletion.CASCADE, related_name="+", to="devices.device"
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="enrolment_codes",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
         ),
     ]

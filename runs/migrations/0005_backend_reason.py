@@ -4,20 +4,22 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('runs', '0004_missing_since'),
+        ("runs", "0004_missing_since"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='run',
-            name='backend_reason',
-            field=models.TextField(blank=True, help_text='why this backend, in sentences'),
+            model_name="run",
+            name="backend_reason",
+            field=models.TextField(blank=True, help_text="why this backend, in sentences"),
         ),
         migrations.AlterField(
-            model_name='run',
-            name='limits',
-            field=models.JSONField(default=dict, help_text='{server: {memory_mb, cpus, pids}, client: {...}, placement: [...], reservations: {memory_mb, cpus}}'),
+            model_name="run",
+            name="limits",
+            field=models.JSONField(
+                default=dict,
+                help_text="{server: {memory_mb, cpus, pids}, client: {...}, placement: [...], reservations: {memory_mb, cpus}}",
+            ),
         ),
     ]

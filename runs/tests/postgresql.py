@@ -135,7 +135,8 @@ def empty_tables() -> None:
     """Delete every row."""
     connection = connections["default"]
     names = ", ".join(
-        f'"{name}"' for name in connection.introspection.django_table_names(only_existing=True, include_views=False)
+        f'"{name}"'
+        for name in connection.introspection.django_table_names(only_existing=True, include_views=False)
         if name != "django_content_type"
     )
     with connection.cursor() as cursor:
