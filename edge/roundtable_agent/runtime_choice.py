@@ -47,6 +47,8 @@ class ChosenRuntime:
             return self._docker.open(plan, steps)
         if self._choice == DOCKER:
             raise Failed("this device opens nothing but containers (--runtime docker), and no container engine answers")
+        if plan.package is None and plan.image is None:
+            raise Failed("the command names neither an image nor a package: there is nothing to open")
         if plan.package is None:
             what = "this device opens no containers (--runtime process)"
             what = what if self._choice == PROCESS else "no container engine answers on this device"

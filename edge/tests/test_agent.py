@@ -422,7 +422,7 @@ def test_packages_that_are_not_what_they_should_be_fail_the_run(
         9: (elsewhere, f"the URL 'http://127.0.0.1:1/x' leads away from the platform at {server.url}"),
         10: (missing, "the platform refused the package: there is no such package"),
         11: (server.add(b"no zip"), "the package is not a sound zip archive: File is not a zip file"),
-        12: (None, "the command names no package, and this device runs instances as processes, not as containers"),
+        12: (None, "the command names neither an image nor a package: there is nothing to open"),
     }
     for run_id, (package, _) in cases.items():
         platform.send(COMMAND, start_train(server, run_id, package=package))

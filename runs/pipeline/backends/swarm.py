@@ -49,3 +49,10 @@ class SwarmBackend(ContainerBackend):
     def _remove(self, client: EngineClient, found: FoundInstance) -> None:
         with contextlib.suppress(NotFound):
             client.remove_service(found.id)
+        belongings = {"name": f"{found.name}-"}  # configs and secrets are named after their service
+        for config in client.configs(filters=belongings):
+            with contextlib.suppress(NotFound):
+                client.remove_config(config["ID"])
+        for secret in client.secrets(filters=belongings):
+            with contextlib.suppress(NotFound):
+                client.remove_secret(secret["ID"])
