@@ -13,7 +13,7 @@ from health.checks import CHECKS
 from health.checks import registry as registry_check
 from health.checks.interface import Level, Outcome
 from runs.pipeline.backends.engine import engine_client
-from tests.containers import BASE_IMAGE, registry_started
+from tests.containers import registry_started
 
 NO_ENGINE = "tcp://127.0.0.1:1"
 
@@ -93,7 +93,7 @@ def test_the_engine_answers(containers: Settings, engine: Engine) -> None:
     assert outcome.level is Level.OK
     facts = dict(outcome.facts)
     assert facts["engine"] == engine.url
-    assert facts["base image"] == f"{BASE_IMAGE}, here"
+    assert facts["base image"] == f"{containers.BASE_IMAGE}, here"
     assert facts["swarm"] == "none"
 
 

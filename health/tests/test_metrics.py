@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from unittest import mock
 
 import pytest
+from django.conf import settings
 from django.db import OperationalError
 from django.test import Client, override_settings
 from django.utils import timezone
@@ -182,3 +184,18 @@ def test_another_method_is_refused(client: Client) -> None:
 def test_what_is_read_from_within_is_not_sent_to_tls(client: Client, redis_url: str, path: str, status: int) -> None:
     with override_settings(SECURE_SSL_REDIRECT=True):
         assert client.get(path).status_code == status
+
+
+@pytest.mark.django_db
+def test_every_figure_is_documented(client: Client, redis_url: str) -> None:
+    run = make_run(make_project(make_user("ada")))
+    now = timezone.now()
+    Stage.objects.create(
+        run=run, name=StageName.LAUNCH, position=5, state=StageState.DONE, started_at=now, ended_at=now
+    )
+    health_publish(Counters(0))
+    reap_noted()
+    told = {f"roundtable_{name}" for name, _ in read(client)}
+    text = (settings.BASE_DIR / "docs" / "operations.md").read_text()
+    table = text.partition("\n## Metrics\n")[2].partition("\nWorth an alert")[0]
+    assert told == set(re.findall(r"`(roundtable_[a-z_]+)`", table))
