@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 # What is asked, by the agent's name of it: title, and what to do where the answer is no.
-_QUESTIONS = {
+QUESTIONS = {
     "python": ("Python", "Install Python 3.11 or newer, and start the agent with it: `PYTHON=python3.12 run.sh`."),
     "venv": ("Environments", "Install Python's venv module (on Debian: `apt-get install python3-venv`)."),
     "disk": ("Disk", "Make room, or start the agent with its folder on a larger disk: `run.sh --home DIR`."),
@@ -24,10 +24,16 @@ _QUESTIONS = {
     ),
     "docker": (
         "Container engine",
-        "Nothing has to be done: instances run as processes. To run them in containers, install an engine (on Debian: "
-        "`apt-get install docker.io`), let the agent's user use it, and start the agent again.",
+        "Install an engine (on Debian: `apt-get install docker.io`), let the agent's user use it, and start the agent "
+        "again.",
+    ),
+    "registry": (
+        "Registry",
+        "See that this machine's engine reaches the registry and trusts its certificate. The login comes from the "
+        "platform: where it is refused, its administrator sees to it.",
     ),
 }
+_NOT_NEEDED = "Nothing has to be done: instances run as processes. To run them in containers: "
 _UNKNOWN_FIX = "Run `run.sh --check` on the machine, and look at the agent's log."
 
 
@@ -43,7 +49,7 @@ class Finding(BaseModel):
 
     @property
     def title(self) -> str:
-        return _QUESTIONS[self.name][0] if self.name in _QUESTIONS else self.name.capitalize()
+        return QUESTIONS[self.name][0] if self.name in QUESTIONS else self.name.capitalize()
 
     @property
     def label(self) -> str:
@@ -58,7 +64,10 @@ class Finding(BaseModel):
         """What to do where the answer is no."""
         if self.ok:
             return ""
-        return _QUESTIONS[self.name][1] if self.name in _QUESTIONS else _UNKNOWN_FIX
+        if self.name not in QUESTIONS:
+            return _UNKNOWN_FIX
+        fix = QUESTIONS[self.name][1]
+        return fix if self.required else f"{_NOT_NEEDED}{fix[0].lower()}{fix[1:]}"
 
 
 class SelfCheck(BaseModel):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
+from devices.checks import QUESTIONS, Finding
 from devices.models import Device
 from runs.models import Project, Run
 
@@ -75,6 +78,21 @@ def test_the_self_check_says_what_to_do(client: Client, device_make: Callable[..
     assert "1 of 3 failed" in page
     assert '<time datetime="1970-01-01T00:00:01+00:00"' in page
     assert "start the agent with its folder on a larger disk: <code>run.sh --home DIR</code>." in page
+
+
+def test_what_a_device_can_do_without_is_said_to_be_so() -> None:
+    needed = Finding(name="docker", ok=False)
+    assert needed.fix.startswith("Install an engine")
+    assert Finding(name="docker", ok=False, required=False).fix == (
+        f"Nothing has to be done: instances run as processes. To run them in containers: i{needed.fix[1:]}"
+    )
+    assert Finding(name="docker", ok=True).fix == ""
+
+
+def test_every_question_of_the_agent_is_known() -> None:
+    agent = settings.BASE_DIR / "edge" / "roundtable_agent"
+    asked = {name for path in agent.glob("*.py") for name in re.findall(r'Finding\(\s*"(\w+)"', path.read_text())}
+    assert asked == set(QUESTIONS)
 
 
 def test_a_self_check_without_a_fault_says_so(client: Client, device_make: Callable[..., Device]) -> None:
