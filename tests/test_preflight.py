@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from deploy.local.stack import REPOSITORY
-from tests.platform import Platform, platform_start
+from tests.platform import Platform, platform_start, wait_for
 
 
 def preflight(platform: Platform, *checks: str) -> tuple[int, dict[str, str], str]:
@@ -30,6 +30,8 @@ def preflight(platform: Platform, *checks: str) -> tuple[int, dict[str, str], st
 
 def test_a_platform_is_healthy_until_something_is_taken_away(tmp_path: Path) -> None:
     with platform_start(tmp_path) as (platform, broker):
+        # Beat asks for the first time when its processes have been up for a few seconds.
+        wait_for("the reaper runs", lambda: preflight(platform, "beat")[0] == 0)
         code, states, said = preflight(platform)
         assert (code, {name for name, state in states.items() if state not in ("ok", "-")}) == (0, set()), said
         assert states["Ingest"] == states["Worker"] == states["Beat"] == states["Static files"] == "ok"
