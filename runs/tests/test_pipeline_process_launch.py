@@ -118,7 +118,7 @@ def status_of(listener: Mqtt, run: Run, wanted: str) -> dict[str, Any]:
 def test_an_aggregator_is_launched_once_and_reports_itself(backend: ProcessBackend, settings: Settings) -> None:
     run = run_of(WAITS)
     with platform() as listener:
-        listener.subscribe("runs/+/0/status")
+        listener.subscribe("runs/#")
         assert backend.aggregator_find(run) is None
         handle = launch(backend, run)
         status_of(listener, run, "TRAINING")
@@ -191,7 +191,7 @@ def test_how_an_aggregator_ended_is_known(
 def test_stopping_ends_the_aggregator_and_its_supervisor(backend: ProcessBackend, settings: Settings) -> None:
     run = run_of(WAITS)
     with platform() as listener:
-        listener.subscribe("runs/+/0/status")
+        listener.subscribe("runs/#")
         handle = launch(backend, run)
         status_of(listener, run, "TRAINING")
         home = home_of(handle, settings)
