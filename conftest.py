@@ -18,7 +18,7 @@ from pytest_django import Settings
 
 from deploy.local.engine import Engine, Registry
 from mlops_site.celery import app as celery_app
-from tests.containers import BASE_IMAGE, base_image_make, engine_started, registry_started
+from tests.containers import SMALL_BASE_IMAGE, base_image_make, engine_started, registry_started, small_base_image_make
 from tests.servers import MosquittoServer, RedisServer
 
 CLOSED_PORT = 1  # tcpmux: nothing listens there
@@ -90,9 +90,10 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
-    """The session's container engine, with the base image ``tests.containers.BASE_IMAGE``."""
+    """The session's container engine, with the base images of ``tests.containers``."""
     with engine_started("one") as started:
         base_image_make(started)
+        small_base_image_make(started)
         yield started
 
 
@@ -107,7 +108,7 @@ def registry() -> Iterator[Registry]:
 def containers(settings: Settings, engine: Engine, registry: Registry) -> Settings:
     """Settings under which the session's engine and registry are used; tests may change them further."""
     settings.DOCKER_HOST = engine.url
-    settings.BASE_IMAGE = BASE_IMAGE
+    settings.BASE_IMAGE = SMALL_BASE_IMAGE
     settings.BUILD_NETWORK = settings.INSTANCE_NETWORK = "host"
     settings.REGISTRY = registry.address
     settings.REGISTRY_USER = settings.REGISTRY_PULL_USER = registry.username

@@ -2,6 +2,7 @@
 # Makes a base image for packages on a machine that can pull none: Debian with Python and what the reference library needs.
 #
 # Usage: make.sh [TAG]        (default roundtable-base:local; the engine is the one that DOCKER_HOST names)
+#        make.sh --archive    (makes the root file system alone, and prints the name of its tar)
 # Needs root and debootstrap. The root file system is cached as a tar by the digest of this script and the requirements,
 # so that a second call only imports it. With a public registry at hand, set ROUNDTABLE_BASE_IMAGE instead.
 set -euo pipefail
@@ -19,13 +20,15 @@ command -v debootstrap >/dev/null || { echo "make.sh: type: apt-get install debo
 key=$(cat "$0" "$requirements" | sha256sum | cut -c1-16)
 archive="$cache/$key.tar"
 mkdir -p "$cache"
+exec 9>"$cache/lock"
+flock 9
 
 if [ ! -f "$archive" ]; then
     root=$(mktemp -d "$cache/root.XXXXXX")
     log="$cache/make.log"
     trap 'rm -rf --one-file-system "$root" "$archive.part"' EXIT
     chmod 755 "$root"
-    echo "Making the base image (about a minute) ..."
+    echo "Making the base image (about a minute) ..." >&2
     debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv "$suite" "$root" >"$log" 2>&1 ||
         { tail -20 "$log" >&2; echo "make.sh: debootstrap failed; the whole log is $log" >&2; exit 1; }
     # The machine's own certificate authorities, so that a site with a proxy of its own can install packages.
@@ -43,6 +46,12 @@ if [ ! -f "$archive" ]; then
     mv "$archive.part" "$archive"
     rm -rf --one-file-system "$root"
     trap - EXIT
+fi
+
+exec 9>&-
+if [ "$tag" = --archive ]; then
+    echo "$archive"
+    exit
 fi
 
 docker import \

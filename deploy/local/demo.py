@@ -302,12 +302,18 @@ def demo(stack: LocalStack, *, once: bool, docker_host: str) -> int:
 
 
 def aggregators_stop() -> None:
-    """End aggregators that still run: they outlive the worker that launched them on purpose."""
-    from runs.pipeline.backends import BACKENDS
+    """End aggregators that still run, since they outlive their worker on purpose, and remove what ended runs left."""
+    from runs.models import Run
+    from runs.pipeline.backends import BACKENDS, backend_get
+    from runs.pipeline.backends.interface import StageTransient
+    from runs.states import RunState
 
     for backend in BACKENDS.values():
         for found in backend.aggregators_find():
             backend.stop_aggregator(found.handle)
+    for run in Run.objects.filter(state__in=RunState.ended(), cleaned_at=None):
+        with contextlib.suppress(StageTransient):  # its engine may be there no more
+            backend_get(run.backend).clean(run)
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ beside whatever else the machine runs, and end with the one that started them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -26,6 +27,7 @@ from deploy.local.stack import StackError, port_choose
 
 SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin"
 STOP_SECONDS = 30
+CONTAINERD_SECONDS = 3
 FIRST_PORT = 5000  # what registries usually have
 FOLDER_LENGTH_MAX = 60  # a socket's whole path has 107 characters at most
 
@@ -143,6 +145,7 @@ class Engine(_Server):
         """
         self._state.mkdir(mode=0o700, exist_ok=True)
         (self._state / "docker.pid").unlink(missing_ok=True)
+        self._containerd_forget()
         command = [
             _program("dockerd", "docker.io"),
             f"--data-root={self.folder / 'data'}",
@@ -174,6 +177,20 @@ class Engine(_Server):
         """Stop the engine and remove its folder with all images."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _containerd_forget(self) -> None:
+        """Remove what an engine that was killed says of its containerd, when that is no more than a zombie.
+
+        The engine would wait for it in vain where the machine's first process reaps no orphans.
+        """
+        pid_file = self._state / "exec" / "containerd" / "containerd.pid"
+        with contextlib.suppress(OSError, ValueError):
+            status = Path(f"/proc/{int(pid_file.read_text())}/status")
+            deadline = time.monotonic() + CONTAINERD_SECONDS  # it is killed with the engine
+            while status.exists() and "State:\tZ" not in status.read_text() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            if not status.exists() or "State:\tZ" in status.read_text():
+                pid_file.unlink(missing_ok=True)
 
     def _mounts(self) -> list[str]:
         """Return what is mounted below the folder, the innermost first."""

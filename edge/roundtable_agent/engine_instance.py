@@ -113,15 +113,20 @@ class EngineInstance(ABC):
     def _finish_output(self) -> None:
         """Copy what is left of its output after it ended; raises `EngineAway` where that has to be tried again."""
         if not all(copy.finish() for copy in self._copies):
-            raise EngineAway("the engine did not give the whole output")
+            raise _OutputIncomplete("the engine did not give the whole output")
 
     def _away(self, error: Exception) -> Exit | None:
         now = time.monotonic()
-        self._was_away = True
+        if not isinstance(error, _OutputIncomplete):
+            self._was_away = True
         self._away_since = self._away_since or now
         if now - self._away_since < AWAY_SECONDS:
             return None
         return Exit(note=f"for {AWAY_SECONDS:.0f} seconds {error}, and nobody knows what became of it")
+
+
+class _OutputIncomplete(EngineAway):
+    """The engine answers, but what the instance wrote has to be asked for again."""
 
 
 class OutputCopy:

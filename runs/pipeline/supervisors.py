@@ -178,7 +178,7 @@ class Supervisors:
             process_signal(pid, identity, signal.SIGTERM)
             if not _wait_ended(home, STOP_SECONDS):
                 process_signal(pid, identity, signal.SIGKILL)
-            self._instance_stop(home)
+        self._instance_stop(home)
         with contextlib.suppress(FileNotFoundError):
             (home / "spec.json").unlink()
 

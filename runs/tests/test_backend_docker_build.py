@@ -37,7 +37,7 @@ from runs.pipeline.backends.registry import image_push
 from runs.tests.flow import flow_make, package_real
 from runs.tests.pip_index import index_mute, index_of, wheel_write
 from runs.tests.stage_context import TestContext
-from tests.containers import BASE_IMAGE, registry_started
+from tests.containers import SMALL_BASE_IMAGE, registry_started
 
 pytestmark = pytest.mark.django_db
 
@@ -324,7 +324,7 @@ def test_a_base_image_that_is_nowhere_is_named(containers: Settings) -> None:
 
 def test_a_base_image_in_the_registry_is_pulled_once(containers: Settings, client: EngineClient) -> None:
     name = f"{containers.REGISTRY}/bases/python"
-    client.tag(BASE_IMAGE, name, "3")
+    client.tag(SMALL_BASE_IMAGE, name, "3")
     login = {"username": containers.REGISTRY_USER, "password": containers.REGISTRY_PASSWORD}
     client.push(name, "3", auth_config=login)
     client.remove_image(f"{name}:3")
@@ -449,7 +449,7 @@ def test_a_build_whose_worker_is_killed_ends_and_is_done_anew(
     fields = {name: getattr(package, name) for name in ("sha256", "storage_name", "manifest", "file_name")}
     with index_mute() as url:
         worker = subprocess.Popen(
-            [sys.executable, "-c", KILLED, engine.url, BASE_IMAGE, json.dumps(fields)],
+            [sys.executable, "-c", KILLED, engine.url, SMALL_BASE_IMAGE, json.dumps(fields)],
             env={**os.environ, "PIP_INDEX_URL": url, "ROUNDTABLE_VAR": str(containers.VAR_DIR),
                  "DJANGO_SETTINGS_MODULE": "mlops_site.settings"},
         )  # fmt: skip
@@ -478,7 +478,7 @@ def test_no_password_stands_in_an_image_or_a_log(
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://me:proxy-secret@127.0.0.1:9")
     containers.BUILD_ARGS = ["HTTPS_PROXY"]
-    run = run_of(requirements="numpy\n")  # the base image has it
+    run = run_of(requirements="PyYAML\n")  # the base image has it
     context = TestContext(run)
     built = build(run, context)
     push(run, built, context)

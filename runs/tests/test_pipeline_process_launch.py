@@ -200,7 +200,7 @@ def test_stopping_ends_the_aggregator_and_its_supervisor(backend: ProcessBackend
         backend.stop_aggregator(handle)
         assert not process_runs(*instance)
         assert status_of(listener, run, "KILLED")["exit_code"] is None
-    wait_for(lambda: not process_runs(*supervisor))
+        wait_for(lambda: not process_runs(*supervisor))
     assert backend.aggregator_state(handle).ended == InstanceStatus.KILLED
     backend.stop_aggregator(handle)
     backend.watch(handle)

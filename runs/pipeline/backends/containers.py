@@ -180,6 +180,7 @@ class ContainerBackend:
         with engine_client() as client:
             for found in self._instances(client, run.pk):
                 self._remove(client, found)
+            self._leftovers_remove(client, run.pk)
         self.supervisors.clean(run.pk)
 
     def tidy(self) -> None:
@@ -190,6 +191,7 @@ class ContainerBackend:
                 if _is_left(found):
                     logger.warning("%s belongs to no run under way; it is removed", found.name)
                     self._remove(client, found)
+            self._leftovers_remove(client, None)
             images_trim(client)
 
     def _available(self, engine: EngineFacts) -> tuple[bool, str]:
@@ -206,6 +208,9 @@ class ContainerBackend:
     def _remove(self, client: EngineClient, found: FoundInstance) -> None:
         """Remove one, also if it runs."""
         raise NotImplementedError
+
+    def _leftovers_remove(self, client: EngineClient, run_id: int | None) -> None:
+        """Remove what may stay of aggregators beyond ``_instances``: of one run, or all of this installation."""
 
     def _instance_runs(self, home: Path) -> bool:
         try:

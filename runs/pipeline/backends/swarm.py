@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from pathlib import Path
 
 from django.conf import settings
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 
-from runs.pipeline.backends.containers import ContainerBackend, FoundInstance, label_filter, labels_read
-from runs.pipeline.backends.engine import EngineClient, EngineFacts
+from runs.pipeline.backends.containers import ContainerBackend, FoundInstance, home_label, label_filter, labels_read
+from runs.pipeline.backends.engine import EngineClient, EngineFacts, engine_client
 
+STOP_SECONDS = 15.0
+POLL_SECONDS = 0.1
 ENDED_TASKS = {"complete", "shutdown", "failed", "rejected", "remove", "orphaned"}
 
 
@@ -46,6 +50,15 @@ class SwarmBackend(ContainerBackend):
     def _stop(self, client: EngineClient, found: FoundInstance) -> None:
         self._remove(client, found)  # the engine sends SIGTERM, and SIGKILL after the service's grace period
 
+    def _instance_stop(self, home: Path) -> None:
+        """Also wait for the container, where it runs on the node at hand: it ends some time after its service."""
+        super()._instance_stop(home)
+        filters = label_filter(None, {"roundtable.home": home_label(home)})
+        deadline = time.monotonic() + STOP_SECONDS
+        with engine_client() as client:
+            while client.containers(filters=filters) and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+
     def _remove(self, client: EngineClient, found: FoundInstance) -> None:
         with contextlib.suppress(NotFound):
             client.remove_service(found.id)
@@ -56,3 +69,12 @@ class SwarmBackend(ContainerBackend):
         for secret in client.secrets(filters=belongings):
             with contextlib.suppress(NotFound):
                 client.remove_secret(secret["ID"])
+
+    def _leftovers_remove(self, client: EngineClient, run_id: int | None) -> None:
+        """Remove the ended containers of jobs that are gone: the engine keeps them. Other nodes have to be pruned."""
+        services = {service["ID"] for service in client.services(filters=label_filter(run_id, {}))}
+        for container in client.containers(all=True, filters=label_filter(run_id, {})):
+            service = container["Labels"].get("com.docker.swarm.service.id")
+            if service and service not in services and container["State"] in ("exited", "dead", "created"):
+                with contextlib.suppress(APIError):
+                    client.remove_container(container["Id"], v=True)
