@@ -23,9 +23,11 @@ class Gate:
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Condition()
         self._allowed: int | None = None  # bytes that may still go to the server; None: the gate is open
+        self.passed = 0  # bytes that went to the server
         self._held: set[socket.socket] = set()
         self._sockets: set[socket.socket] = set()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def close(self, after: int = 0) -> None:
         """Let that many bytes more go to the server, of all connections together, and hold up what follows."""
@@ -52,7 +54,9 @@ class Gate:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _end(self._listener)
+        _end(self._listener)  # wakes the thread that accepts
+        self._accepting.join()
+        self._listener.close()
         self.open()
         with self._lock:
             for one in self._sockets:
@@ -94,10 +98,10 @@ class Gate:
             OSError: the gate was opened meanwhile, which ended the connection.
         """
         with self._lock:
-            if self._allowed is None:
-                return
-            self._allowed -= size
-            if self._allowed >= 0:
+            if self._allowed is not None:
+                self._allowed -= size
+            if self._allowed is None or self._allowed >= 0:
+                self.passed += size
                 return
             self._held.add(client)
             while client in self._held:
@@ -116,5 +120,3 @@ def _end(one: socket.socket) -> None:
     """Wake whoever reads from a socket, and end its connection."""
     with contextlib.suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)
-    if one.fileno() >= 0 and one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        one.close()

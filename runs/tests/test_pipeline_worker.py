@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,51 +20,13 @@ from runs.pipeline.venvs import venv_digest
 from runs.states import InstanceStatus, RunState, StageState
 from runs.tests.flow import flow_make, package_real, states_of_stages
 from runs.tests.pip_index import index_mute, pip_of, wheel_write
+from runs.tests.worker import HEARTBEAT_SECONDS, Worker, wait_for
 from tests.servers import MosquittoServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SECONDS = 60.0
-HEARTBEAT_SECONDS = 2
 REQUIREMENTS = "roundtable-hangs==1.0\n"
 WAITS = "import time\nprint('aggregating', flush=True)\ntime.sleep(120)\n"
-
-
-class Worker:
-    """A Celery worker as a process group of its own."""
-
-    def __init__(self, broker: MosquittoServer, log: Path, **environment: str) -> None:
-        self._log = log
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "celery", "-A", "mlops_site", "worker", "--concurrency", "1"),
-                    *("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO"),
-                ],
-                cwd=settings.BASE_DIR,
-                env={
-                    **os.environ,
-                    **broker.environment(),
-                    "ROUNDTABLE_VAR": str(settings.VAR_DIR),
-                    "ROUNDTABLE_REDIS_URL": settings.REDIS_URL,
-                    "ROUNDTABLE_DATABASE_URL": f"sqlite:///{settings.DATABASES['default']['NAME']}",
-                    "ROUNDTABLE_STAGE_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
-                    "PYTHONDONTWRITEBYTECODE": "1",
-                    **environment,
-                },
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-
-    def end(self, number: int) -> None:
-        """Signal the worker (SIGTERM: itself; SIGKILL: with its children) and wait for its end."""
-        if self._process.poll() is None:
-            if number == signal.SIGKILL:
-                os.killpg(self._process.pid, number)
-            else:
-                self._process.send_signal(number)
-        self._process.wait(30)
 
 
 @pytest.fixture
@@ -95,18 +53,6 @@ def worker(
 def mute_index() -> Iterator[str]:
     with index_mute() as url:
         yield url
-
-
-def wait_for(condition: Callable[[], Any], log: Path, *, reaping: bool = False) -> Any:
-    """Wait until the condition is true; return what it is."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        if reaping:
-            lifecycle.reap()
-        time.sleep(0.1)
-    raise AssertionError(f"it did not come about in time:\n{log.read_text()[-4000:]}")
 
 
 def run_with(program: str, requirements: str | None) -> tuple[Any, Run]:
