@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -22,8 +22,6 @@ KEEPALIVE_SECONDS = 15
 REFUSED_RETRY_SECONDS = 30
 CREDENTIAL_REFUSED = (134, 135)  # bad user name or password, not authorized
 SESSION_TAKEN_OVER = 142
-NO_MATCHING_SUBSCRIBERS = 16  # MQTT 5, section 3.4.2.1: the broker took the message, and nobody was there to hear it
-UNHEARD_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +56,6 @@ class Delivery:
         """Note the broker's answer."""
         self.refused = refused
         self._settled.set()
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """A message and its delivery, kept until the broker has answered."""
-
-    topic: str
-    payload: bytes
-    retain: bool
-    delivery: Delivery = field(default_factory=Delivery)
 
 
 @dataclass(frozen=True)
@@ -115,8 +103,8 @@ class Link:
         self._renewed_login = renewed_login
         self._connected = threading.Event()
         self._lock = threading.Lock()
-        self._waiting: dict[int, _Sent] = {}
-        self._early: dict[int, ReasonCode] = {}
+        self._waiting: dict[int, Delivery] = {}
+        self._early: dict[int, str] = {}
         self._client = self._make_client(client_id, will)
 
     @property
@@ -145,33 +133,19 @@ class Link:
         """Send a message at least once (QoS 1).
 
         Returns:
-            Its delivery, which is settled when the broker has answered and somebody was there to hear it, be it after
-            any number of connections.
+            Its delivery, which is settled when the broker has answered, be it after any number of connections.
         """
-        sent = _Sent(topic, payload, retain)
-        self._send(sent)
-        return sent.delivery
-
-    def _send(self, sent: _Sent) -> None:
-        info = self._client.publish(sent.topic, sent.payload, qos=1, retain=sent.retain)
+        delivery = Delivery()
+        info = self._client.publish(topic, payload, qos=1, retain=retain)
         if info.rc == paho.MQTT_ERR_QUEUE_SIZE:
-            sent.delivery.settle("too many messages wait for the broker")
-            return
+            delivery.settle("too many messages wait for the broker")
+            return delivery
         with self._lock:  # never held around a call of the client, whose own locks the callbacks hold
-            answer = self._early.pop(info.mid, None)
-            if answer is None:
-                self._waiting[info.mid] = sent
-        if answer is not None:
-            self._answered(sent, answer)
-
-    def _answered(self, sent: _Sent, reason: ReasonCode) -> None:
-        """Settle a delivery; what nobody was there to hear is sent again, as the platform will be there soon."""
-        if reason.value == NO_MATCHING_SUBSCRIBERS and not sent.retain:
-            again = threading.Timer(UNHEARD_SECONDS, self._send, [sent])
-            again.daemon = True
-            again.start()
-            return
-        sent.delivery.settle(str(reason) if reason.is_failure else "")
+            if info.mid in self._early:
+                delivery.settle(self._early.pop(info.mid))
+            else:
+                self._waiting[info.mid] = delivery
+        return delivery
 
     def acknowledge(self, incoming: Incoming) -> None:
         """Tell the broker that a message was dealt with and need not be sent again."""
@@ -267,12 +241,13 @@ class Link:
             log.warning("%s; connecting again", self.problem)
 
     def _published(self, _: paho.Client, __: Any, mid: int, reason: ReasonCode, ___: Any) -> None:
+        refused = str(reason) if reason.is_failure else ""
         with self._lock:
-            sent = self._waiting.pop(mid, None)
-            if sent is None:
-                self._early[mid] = reason
-        if sent is not None:
-            self._answered(sent, reason)
+            delivery = self._waiting.pop(mid, None)
+            if delivery is None:
+                self._early[mid] = refused
+        if delivery is not None:
+            delivery.settle(refused)
 
     def _received(self, _: paho.Client, __: Any, message: paho.MQTTMessage) -> None:
         self.inbox.put(Incoming(message.topic, bytes(message.payload), message.mid, message.qos))

@@ -69,8 +69,6 @@ P = ParamSpec("P")
 BATCH_SECONDS = 0.2
 BATCH_POINTS = 500
 QUEUE_LIMIT = 20_000  # reports held while the broker is away
-NO_MATCHING_SUBSCRIBERS = 16  # MQTT 5, section 3.4.2.1: the broker took the message, and nobody was there to hear it
-UNHEARD_SECONDS = 1.0
 UNACKNOWLEDGED_LIMIT = 100  # messages handed to the MQTT client and not yet acknowledged by the broker
 UPLOAD_LIMIT = 8  # models waiting for their upload
 ANSWER_LIMIT = 2**31  # bytes of an HTTP answer
@@ -337,9 +335,7 @@ class _Reporter:
         self._sequence = 0
         self._dropped = 0
         self._pending: collections.deque[tuple[str, dict[str, Any]]] = collections.deque()
-        self._unacknowledged: dict[int, tuple[str, str]] = {}
-        self._early: set[int] = set()
-        self._unheard: list[tuple[float, str, str]] = []
+        self._unacknowledged: list[MQTTMessageInfo] = []
         self._uploads: collections.deque[_Upload] = collections.deque()
         self._uploading = False
         self._sending = False
@@ -406,32 +402,32 @@ class _Reporter:
 
     def _busy(self) -> bool:
         with self._changed:
-            on_their_way = self._unacknowledged or self._unheard
-            return bool(self._pending or self._sending or on_their_way or self._uploads or self._uploading)
+            self._forget_acknowledged()
+            return bool(self._pending or self._sending or self._unacknowledged or self._uploads or self._uploading)
+
+    def _forget_acknowledged(self) -> None:
+        self._unacknowledged = [info for info in self._unacknowledged if not info.is_published()]
 
     def _send_messages(self) -> None:
         """Until closed: 1. wait for a report, 2. wait a little for its neighbours, 3. send them."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._pending or self._unheard or self._closed)
+                self._changed.wait_for(lambda: self._pending or self._closed)
                 self._changed.wait_for(
                     lambda: self._closed or self._hurry or len(self._pending) >= BATCH_POINTS, BATCH_SECONDS
                 )
                 if self._closed:
                     return
-                again = self._take_unheard()
-                full = len(self._unacknowledged) + len(self._unheard) + len(again) >= UNACKNOWLEDGED_LIMIT
-                if not again and (full or not self._client.is_connected()):
+                self._forget_acknowledged()
+                if not self._client.is_connected() or len(self._unacknowledged) >= UNACKNOWLEDGED_LIMIT:
                     self._changed.wait(BATCH_SECONDS)
                     continue
                 if self._dropped:
                     logger.warning("dropped the %d oldest reports: the broker was away too long", self._dropped)
                     self._dropped = 0
-                messages = [] if full else self._take()
+                messages = self._take()
                 self._sending = True
             try:
-                for topic, body in again:
-                    self._publish_body(topic, body)
                 for topic, payload in messages:
                     self._publish(topic, payload)
             except Exception:
@@ -455,22 +451,9 @@ class _Reporter:
     def _publish(self, topic: str, payload: dict[str, Any]) -> None:
         self._sequence += 1
         body = json.dumps({"instance": self.instance, "seq": self._sequence, **payload}, allow_nan=False)
-        self._publish_body(f"runs/{self.where.run_id}/{self.where.edge_id}/{topic}", body)
-
-    def _publish_body(self, topic: str, body: str) -> None:
-        info = publish(self._client, topic, body)
+        info = publish(self._client, f"runs/{self.where.run_id}/{self.where.edge_id}/{topic}", body)
         with self._changed:
-            if info.mid in self._early:
-                self._early.discard(info.mid)
-            else:
-                self._unacknowledged[info.mid] = (topic, body)
-
-    def _take_unheard(self) -> list[tuple[str, str]]:
-        """Takes the reports that nobody has heard, once they have waited a little."""
-        now = time.monotonic()
-        due = [(topic, body) for since, topic, body in self._unheard if now - since >= UNHEARD_SECONDS]
-        self._unheard = [each for each in self._unheard if now - each[0] < UNHEARD_SECONDS]
-        return due
+            self._unacknowledged.append(info)
 
     def _send_models(self) -> None:
         while True:
@@ -493,14 +476,6 @@ class _Reporter:
             logger.warning("the broker refused the connection: %s", reason_code)
 
     def _on_publish(self, client: Client, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
-        with self._changed:
-            sent = self._unacknowledged.pop(mid, None)
-            if sent is None:
-                self._early.add(mid)
-            elif reason_code.value == NO_MATCHING_SUBSCRIBERS:
-                # The broker has come back and the platform has not yet: what nobody heard is sent again.
-                self._unheard.append((time.monotonic(), *sent))
-                self._changed.notify_all()
         if reason_code.is_failure:
             _complain("refused by the broker", "the broker refused a report: %s", reason_code)
 
