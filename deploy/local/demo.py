@@ -299,6 +299,23 @@ def demo(stack: LocalStack, *, once: bool, docker_host: str) -> int:
         aggregators_stop()
         stack.stop()
         aggregators_stop()  # one that the worker was just launching
+        supervisors_end(stack.var)
+
+
+def supervisors_end(var: Path) -> None:
+    """End supervisors that still try to report to a broker that is gone; their aggregators have ended."""
+    import psutil
+
+    left = []
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+            if "roundtable_agent.supervise" in words and any(str(var) in word for word in words):
+                process.kill()
+                left.append(process)
+        except psutil.Error:
+            continue
+    psutil.wait_procs(left, timeout=5)
 
 
 def aggregators_stop() -> None:
