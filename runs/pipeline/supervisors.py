@@ -84,7 +84,7 @@ class Supervisors:
             context.check()
             if not (home / "spec.json").exists():
                 home.mkdir(mode=0o700, exist_ok=True)
-                write_json(home / "spec.json", {**_common_spec(home, spec), **make_spec(home)})
+                write_json(home / "spec.json", {**supervisor_spec(home, spec), **make_spec(home)})
         return handle
 
     def find(self, run: Run) -> Handle | None:
@@ -218,7 +218,7 @@ def write_json(path: Path, value: Any) -> None:
         raise
 
 
-def _common_spec(home: Path, spec: AggregatorSpec) -> dict[str, Any]:
+def supervisor_spec(home: Path, spec: AggregatorSpec) -> dict[str, Any]:
     """Return what every supervisor's spec holds, whatever its runtime."""
     return {
         "run_id": spec.run_id,

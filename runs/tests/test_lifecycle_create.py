@@ -165,6 +165,27 @@ def test_it_fills_in_and_checks_limits(flow: Flow) -> None:
     )
 
 
+def test_it_keeps_where_in_a_swarm_the_aggregator_may_run(flow: Flow) -> None:
+    run = flow.run(
+        limits={
+            "placement": [" node.labels.zone  == a ", "node.hostname!=old-one"],
+            "reservations": {"memory_mb": 512, "cpus": 0.5},
+        }
+    )
+    assert run.limits["placement"] == ["node.labels.zone==a", "node.hostname!=old-one"]
+    assert run.limits["reservations"] == {"memory_mb": 512, "cpus": 0.5}
+    run.delete()
+    for wrong in ("zone == a", "node.labels.zone = a", "node.labels.zone==a; rm", "node.labels.zone=="):
+        assert refusal(flow, limits={"placement": [wrong]}) == (
+            f"{wrong!r} is no condition on a node. Write conditions such as node.labels.zone == a or node.hostname != "
+            "old-one, one a line."
+        )
+    assert refusal(flow, limits={"reservations": {"memory_mb": 5000}}) == (
+        "The server's reservation memory_mb is above its limit of 4096. Reserve less."
+    )
+    assert refusal(flow, limits={"reservations": {"pids": 5}}) == "Memory and CPUs can be reserved, but not pids."
+
+
 def test_it_refuses_a_backend_that_is_not_there(flow: Flow) -> None:
     assert refusal(flow, backend="cloud").startswith("There is no backend named cloud; there are ")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from runs.pipeline.backends.interface import (
     StageResult,
     StageTransient,
 )
+from runs.pipeline.supervisors import supervisor_spec
 from runs.states import InstanceStatus, RunState, StageState
 from runs.tests.conftest import Sent
 from runs.tests.flow import Flow, flow_make, stage_pass, states_of_parts, states_of_stages, status
@@ -97,6 +99,30 @@ def test_a_run_goes_through_its_pipeline_and_every_task_may_come_twice(
     assert run_token_check(received[0][1]["token"]) == lifecycle.RunReporter(run, first)
     assert run_token_check(stub.launched[0].token) == lifecycle.RunReporter(run, 0)
     assert stub.launched[0].entry_arguments == lifecycle.run_render(run, 0).arguments
+
+
+def test_devices_and_the_aggregator_are_told_of_the_object_store(
+    sent: Sent, stub: StubBackend, broker: MosquittoServer, settings: Settings, tmp_path: Path
+) -> None:
+    settings.S3_BUCKET, settings.S3_REGION = "weights", "eu-1"
+    settings.S3_ENDPOINT_URL = "https://s3.example:9000"
+    settings.S3_ACCESS_KEY, settings.S3_SECRET_KEY = "key", "s3-secret"
+    store = {
+        "endpoint_url": "https://s3.example:9000",
+        "bucket": "weights",
+        "region": "eu-1",
+        "access_key": "key",
+        "secret_key": "s3-secret",
+    }
+    run = flow_make(devices=1).started()
+    with platform() as listener:
+        listener.subscribe("edges/+/command")
+        for name in StageName:
+            perform(run, name)
+        ((_, command),) = commands(listener)
+    assert command["s3"] == store
+    assert supervisor_spec(tmp_path, stub.launched[0])["s3"] == store
+    assert "s3-secret" not in str(sent) + str(list(run.stages.values())) + str(list(run.log_lines.values()))
 
 
 def test_no_secret_is_in_task_arguments_logs_or_the_database(

@@ -4,7 +4,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
-from pytest_django import DjangoAssertNumQueries
+from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.tests.objects import make_configuration, make_device, make_project, make_run, make_user
 from configurations.models import Configuration
@@ -138,6 +138,35 @@ def test_it_changes_values_for_this_run_alone(
     assert {row["name"]: row["value"] for row in copy["hyperparameters_config"]} == {"lr": 0.1, "comm_round": 10}
     configuration.refresh_from_db()
     assert configuration.hyperparameters_config[0]["value"] == 0.03
+
+
+def test_it_says_where_the_run_will_be_built_and_why(ada: User, project: Project, settings: Settings) -> None:
+    page = as_user(ada).get(url(project)).content.decode()
+    assert "process: processes on this machine" in page
+    assert "No registry is configured (ROUNDTABLE_REGISTRY)." in page
+    assert "Conditions on the node" not in page
+    settings.BACKEND = "swarm"
+    assert "Conditions on the node" in as_user(ada).get(url(project)).content.decode()
+    settings.BACKEND = "cloud"
+    assert "There is no backend named cloud" in as_user(ada).get(url(project)).content.decode()
+
+
+def test_it_takes_where_in_a_swarm_the_aggregator_may_run(
+    ada: User, project: Project, configuration: Configuration, devices: list[Device], settings: Settings
+) -> None:
+    settings.BACKEND = "swarm"
+    given = {"placement": "node.labels.zone == a\r\n\r\nnode.role==worker", "reserve_memory_mb": "256"}
+    as_user(ada).post(url(project), fields(configuration, devices, **given))
+    run = Run.objects.get()
+    assert run.backend == "swarm"
+    assert run.limits["placement"] == ["node.labels.zone==a", "node.role==worker"]
+    assert run.limits["reservations"] == {"memory_mb": 256}
+    page = as_user(ada).get(f"{run.get_absolute_url()}?tab=configuration").content.decode()
+    assert "node.labels.zone==a" in page
+    assert "256 MiB memory" in page
+    refused = as_user(ada).post(url(project), fields(configuration, devices, placement="anywhere"))
+    assert "&#x27;anywhere&#x27; is no condition on a node." in refused.content.decode()
+    assert Run.objects.count() == 1
 
 
 def test_it_takes_limits(ada: User, project: Project, configuration: Configuration, devices: list[Device]) -> None:

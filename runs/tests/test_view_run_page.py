@@ -195,6 +195,18 @@ def test_it_needs_the_same_queries_for_many_devices(
 # --- Configuration --------------------------------------------------------------------------------------------------
 
 
+def test_it_shows_the_backend_with_the_reason_and_the_images_by_digest(run: Run) -> None:
+    Run.objects.filter(pk=run.pk).update(backend="docker", backend_reason="Found by itself. Engine 20.10.")
+    digest = "0123456789abcdef" * 4
+    reference = f"registry.example:5000/roundtable-server@sha256:{digest}"
+    run.stages.update_or_create(
+        name=StageName.PUSH_SERVER, defaults={"position": 1, "result": {"reference": reference}}
+    )
+    text = page("ada", run)
+    assert "Found by itself. Engine 20.10." in text
+    assert f'<code title="{reference}">registry.example:5000/roundtable-server@sha256:0123456789ab…</code>' in text
+
+
 def test_it_marks_what_was_changed_for_this_run(run: Run) -> None:
     rows = as_user("ada").get(reverse("run_detail", args=[run.pk])).context["sections"]
     assert [(section["title"], section["rows"]) for section in rows] == [

@@ -10,9 +10,10 @@ from django.conf import settings
 from docker.errors import APIError, NotFound
 
 from runs.pipeline.backends.containers import ContainerBackend, FoundInstance, home_label, label_filter, labels_read
-from runs.pipeline.backends.engine import EngineClient, EngineFacts, engine_client
+from runs.pipeline.backends.engine import EngineClient, EngineFacts, engine_client, engine_look
 
 STOP_SECONDS = 15.0
+NODES_BY_ITSELF = 2
 POLL_SECONDS = 0.1
 ENDED_TASKS = {"complete", "shutdown", "failed", "rejected", "remove", "orphaned"}
 
@@ -26,10 +27,11 @@ class SwarmBackend(ContainerBackend):
     def recommended(self) -> tuple[bool, str]:
         """A swarm of one node gains nothing over its engine's own containers."""
         works, why = self.available()
-        return works and self._nodes > 1, why
+        if works and engine_look().swarm_nodes < NODES_BY_ITSELF:
+            return False, "Its swarm has a single node."
+        return works, why
 
     def _available(self, engine: EngineFacts) -> tuple[bool, str]:
-        self._nodes = engine.swarm_nodes
         if not engine.swarm_manager:
             return False, f"The engine at {settings.DOCKER_HOST} manages no swarm. Type: docker swarm init."
         nodes = "1 node" if engine.swarm_nodes == 1 else f"{engine.swarm_nodes} nodes"
