@@ -47,6 +47,8 @@ test: install-test lint ## install what the tests need, then check and test ever
 install-test: .venv/requirements-dev.stamp
 	@deploy/local/install-debian.sh mosquitto=mosquitto redis-server=redis-server chromium=chromium pg_ctlcluster=postgresql \
 		nginx=nginx-core
+	@deploy/local/install-debian.sh dockerd=docker.io docker-registry=docker-registry debootstrap=debootstrap \
+		iptables=iptables ip=iproute2 || { test "$(CI)" != true && echo "Containers will not be tested."; }
 
 .PHONY: lint
 lint: .venv/requirements-dev.stamp ## style, types, templates, import directions, migrations

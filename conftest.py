@@ -18,10 +18,24 @@ from pytest_django import Settings
 
 from deploy.local.engine import Engine, Registry
 from mlops_site.celery import app as celery_app
-from tests.containers import SMALL_BASE_IMAGE, base_image_make, engine_started, registry_started, small_base_image_make
+from tests.containers import (
+    NOT_CHECKED,
+    SMALL_BASE_IMAGE,
+    base_image_make,
+    engine_started,
+    registry_started,
+    small_base_image_make,
+)
 from tests.servers import MosquittoServer, RedisServer
 
 CLOSED_PORT = 1  # tcpmux: nothing listens there
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say plainly what could not be checked, also where pytest is told to be quiet."""
+    reasons = {report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])}
+    for reason in sorted(reason for reason in reasons if NOT_CHECKED in reason):
+        terminalreporter.write_line(reason.removeprefix("Skipped: "), yellow=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

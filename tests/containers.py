@@ -15,13 +15,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import docker
 import pytest
 
 from deploy.local.engine import SYSTEM_PATH, Engine, Registry
+from deploy.local.stack import StackError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+NOT_CHECKED = "NOT CHECKED"
 BASE_IMAGE = "roundtable-base:test"
 SMALL_BASE_IMAGE = "roundtable-base-small:test"
 LARGE = re.compile(r"site-packages/(numpy|scipy|sklearn|safetensors|joblib|narwhals|setuptools)|/usr/bin/perl")
@@ -40,12 +43,14 @@ PROGRAMS = {
 def require_containers() -> None:
     """Skip the test where no engine can be started, and say so plainly; with ``CI=true`` that is a failure."""
     missing = [package for program, package in PROGRAMS.items() if shutil.which(program, path=SYSTEM_PATH) is None]
-    why = f"Type: apt-get install {' '.join(missing)}" if missing else ""
-    if not why and os.geteuid() != 0:
-        why = "Starting an engine needs root."
-    if not why:
-        return
-    sentence = f"NOT CHECKED: containers, since no container engine can be started here. {why}"
+    if missing:
+        _not_checked(f"Type: apt-get install {' '.join(missing)}")
+    if os.geteuid() != 0:
+        _not_checked("Starting an engine needs root.")
+
+
+def _not_checked(why: str) -> NoReturn:
+    sentence = f"{NOT_CHECKED}: containers, since no container engine can be started here. {why}"
     if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
         pytest.fail(sentence, pytrace=False)
     pytest.skip(sentence)
@@ -64,7 +69,10 @@ def engine_started(name: str, *, live_restore: bool = False) -> Iterator[Engine]
     folder = Path(tempfile.mkdtemp(prefix=f"rt-{name}-", dir="/tmp"))
     engine = Engine(folder, bridge=f"rt{name}{os.getpid() % 10**7}", live_restore=live_restore)
     try:
-        engine.start()
+        try:
+            engine.start()
+        except StackError as error:
+            _not_checked(str(error))
         yield engine
     finally:
         engine.remove()

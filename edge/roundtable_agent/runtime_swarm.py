@@ -40,12 +40,14 @@ from .runtime import Exit, Failed, Opened, Steps, Stopped, Usage
 
 SCHEDULE_SECONDS = 300.0
 STOP_SECONDS = 10
+START_SECONDS = 10.0
 POLL_SECONDS = 0.2
 MAX_FILE_BYTES = 500_000  # what a swarm takes as a config or a secret
 SECRET_VARIABLES = ("ROUNDTABLE_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 SECRET_FILES = ("mqtt_config.yaml", "s3_config.yaml")
 ENVIRONMENT_FILE = "/run/secrets/roundtable-environment"
 ENDED = {"complete", "failed", "rejected", "shutdown", "orphaned", "remove"}
+BEGINNING = {"assigned", "accepted", "preparing", "ready", "starting"}
 PHASES = {"preparing": "fetch", "ready": "open", "starting": "open"}
 # Takes the secret variables from their file, gives up the right to gain privileges (an option of services only since
 # engine 25), and becomes the instance.
@@ -118,6 +120,7 @@ class SwarmRuntime:
                 sentence = f"the swarm could not start it: {error}"
             raise Failed(sentence) from None
         except Stopped:
+            containers.forgive(lambda: self._await_started(service))
             containers.forgive(lambda: self._remove_all(plan.root))
             raise
         return _OpenedService(self, folder, service)
@@ -253,6 +256,16 @@ class SwarmRuntime:
             except NotFound:
                 client.create_network(name, "overlay", labels=containers.NETWORK_LABELS, check_duplicate=True)
         return name
+
+    def _await_started(self, service: str) -> None:
+        """Let a container start that is just being started: the engine would let it run on without its service."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            with self.engine.client() as client:
+                task = latest_task(client, service)
+            if task is None or task["Status"]["State"] not in BEGINNING:
+                return
+            time.sleep(POLL_SECONDS)
 
     def _await_node(self, service: str, steps: Steps) -> None:
         """Wait until the job runs or has ended.

@@ -8,13 +8,14 @@ import queue
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
+import yaml
 from django.test import override_settings
 from django.utils import timezone
 from pytest_django import Settings
@@ -92,10 +93,11 @@ def end_all(backend: Backend) -> None:
         backend._leftovers_remove(client, None)
 
 
-def run_of(program: str, backend: Backend) -> Run:
+def run_of(program: str, backend: Backend, files: Mapping[str, str] | None = None) -> Run:
     """A run whose aggregator is this program."""
     user = flow_make().user
-    packages = (package_real(PackageKind.SERVER, user, program=program), package_real(PackageKind.CLIENT, user))
+    server = package_real(PackageKind.SERVER, user, program=program, files=files)
+    packages = (server, package_real(PackageKind.CLIENT, user))
     run = flow_make(packages=packages).run(backend=backend.name)
     run.attempt_id = secrets.token_hex(16)
     run.save()
@@ -224,6 +226,59 @@ def execute(client: EngineClient, container: str, *command: str) -> str:
     return output.decode()
 
 
+SHOWS = """
+import json, os, pathlib, sys
+fedml = pathlib.Path("/fedml")
+(fedml / "data" / "fedavg-cross-silo-run-1-edge-0.log").write_text("log_file_dir")
+print(json.dumps({
+    "argv": sys.argv,
+    "cwd": os.getcwd(),
+    "folders": sorted(path.name for path in fedml.iterdir()),
+    "conf": {path.name: path.read_text() for path in sorted((fedml / "conf").glob("*.yaml"))},
+    "environment": {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "ROUNDTABLE_"))},
+}), flush=True)
+"""
+
+
+def test_what_packages_of_the_original_expect_is_there(backend: Backend, containers: Settings) -> None:
+    containers.S3_BUCKET, containers.S3_REGION, containers.S3_ENDPOINT_URL = "weights", "eu-1", "https://s3.example"
+    containers.S3_ACCESS_KEY, containers.S3_SECRET_KEY = "key", "s3-secret"
+    run = run_of("", backend, files={"main.py": SHOWS})
+    handle = launch(backend, run)
+    assert ended(backend, handle).ended == InstanceStatus.FINISHED
+    output = (backend.supervisors.home(handle) / "data" / "stdout.log").read_text()
+    shown = json.loads(output)
+    assert shown["argv"] == [
+        "main.py",
+        *("--package_name", "package.zip", "--package_url", "http://platform.example/package.zip"),
+        *("--config", "/fedml/conf/fedml.yaml", "--", "--run_id", str(run.pk)),
+    ]
+    assert shown["cwd"] == "/fedml/fedml-package"
+    assert shown["folders"] == ["conf", "data", "fedml-package"]
+    mqtt = yaml.safe_load(shown["conf"]["mqtt_config.yaml"])
+    assert (mqtt["BROKER_HOST"], mqtt["BROKER_PORT"]) == (containers.MQTT_PUBLIC_HOST, containers.MQTT_PUBLIC_PORT)
+    assert mqtt["MQTT_USER"] == f"aggregator-{run.pk}"
+    assert mqtt["MQTT_PWD"]
+    assert yaml.safe_load(shown["conf"]["s3_config.yaml"]) == {
+        "BUCKET_NAME": "weights",
+        "CN_S3_AKI": "key",
+        "CN_S3_SAK": "s3-secret",
+        "CN_REGION_NAME": "eu-1",
+        "ENDPOINT_URL": "https://s3.example",
+    }
+    assert yaml.safe_load(shown["conf"]["fedml.yaml"]) == {"model_config": {}}
+    assert {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "s3-secret",
+        "AWS_DEFAULT_REGION": "eu-1",
+        "AWS_ENDPOINT_URL": "https://s3.example",
+        "ROUNDTABLE_RUN_ID": str(run.pk),
+        "ROUNDTABLE_EDGE_ID": "0",
+        "ROUNDTABLE_TOKEN": "rtr_secret",
+        "ROUNDTABLE_HOME": "/fedml",
+    }.items() <= shown["environment"].items()
+
+
 def test_stopping_ends_the_aggregator_and_leaves_no_container(backend: Backend, client: EngineClient) -> None:
     run = run_of(WAITS, backend)
     handle = launch(backend, run)
@@ -324,24 +379,30 @@ def test_containers_of_another_installation_are_left_alone(
     assert len(on_docker.aggregators_find()) == 1
 
 
-@pytest.mark.parametrize("live_restore", [False, True], ids=["its containers end", "its containers live on"])
-def test_an_engine_that_is_restarted_while_the_aggregator_works(on_docker: DockerBackend, live_restore: bool) -> None:
-    with engine_started("rst", live_restore=live_restore) as engine, override_settings(DOCKER_HOST=engine.url):
+def test_an_engine_that_is_restarted_while_the_aggregator_works(on_docker: DockerBackend) -> None:
+    with engine_started("rst") as engine, override_settings(DOCKER_HOST=engine.url):
         small_base_image_make(engine)
-        run = run_of("import time\nprint('aggregating', flush=True)\ntime.sleep(8)\nprint('done')\n", on_docker)
-        handle = launch(on_docker, run)
-        with engine_client() as client:
-            the_container(client, run)
-        engine.kill()
-        time.sleep(1)
-        assert on_docker.aggregator_state(handle).runs
+        state = _state_after_restart(on_docker, engine)
+        assert (state.ended, state.reason) == (
+            InstanceStatus.FAILED,
+            "the aggregator ended: the container engine stopped or was restarted, and the container ended with it",
+        )
+        engine.stop()
+        engine.live_restore = True
         engine.start()
-        state = ended(on_docker, handle)
-        if live_restore:
-            assert (state.ended, state.exit_code) == (InstanceStatus.FINISHED, 0)
-        else:
-            assert state.ended == InstanceStatus.FAILED
-            assert state.reason == (
-                "the aggregator ended: the container engine stopped or was restarted, and the container ended with it"
-            )
+        state = _state_after_restart(on_docker, engine)
+        assert (state.ended, state.exit_code) == (InstanceStatus.FINISHED, 0)
         end_all(on_docker)
+
+
+def _state_after_restart(backend: DockerBackend, engine: Engine) -> InstanceState:
+    """How an aggregator of a few seconds ends whose engine is killed and started again."""
+    run = run_of("import time\nprint('aggregating', flush=True)\ntime.sleep(8)\nprint('done')\n", backend)
+    handle = launch(backend, run)
+    with engine_client() as client:
+        the_container(client, run)
+    engine.kill()
+    time.sleep(1)
+    assert backend.aggregator_state(handle).runs
+    engine.start()
+    return ended(backend, handle)

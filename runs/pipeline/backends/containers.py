@@ -188,7 +188,7 @@ class ContainerBackend:
             return  # none of this installation's images and containers can be here
         with engine_client() as client:
             for found in self._instances(client, None):
-                if _is_left(found):
+                if is_left(found):
                     logger.warning("%s belongs to no run under way; it is removed", found.name)
                     self._remove(client, found)
             self._leftovers_remove(client, None)
@@ -245,7 +245,7 @@ def home_label(home: Path) -> str:
     return hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]
 
 
-def _is_left(found: FoundInstance) -> bool:
+def is_left(found: FoundInstance) -> bool:
     """Whether nothing needs a container any more: its run is gone, or ended a while ago, or has another attempt."""
     run = Run.objects.filter(pk=found.run_id).first()
     if run is None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from pathlib import Path
 
 from django.conf import settings
 from docker.errors import APIError, NotFound
 
-from runs.pipeline.backends.containers import ContainerBackend, FoundInstance, home_label, label_filter, labels_read
+from runs.pipeline.backends.containers import (
+    ContainerBackend,
+    FoundInstance,
+    home_label,
+    is_left,
+    label_filter,
+    labels_read,
+)
 from runs.pipeline.backends.engine import EngineClient, EngineFacts, engine_client, engine_look
 
-STOP_SECONDS = 15.0
+STOP_SECONDS = 10
 NODES_BY_ITSELF = 2
-POLL_SECONDS = 0.1
 ENDED_TASKS = {"complete", "shutdown", "failed", "rejected", "remove", "orphaned"}
 
 
@@ -53,13 +58,12 @@ class SwarmBackend(ContainerBackend):
         self._remove(client, found)  # the engine sends SIGTERM, and SIGKILL after the service's grace period
 
     def _instance_stop(self, home: Path) -> None:
-        """Also wait for the container, where it runs on the node at hand: it ends some time after its service."""
+        """Also end the container, where it runs on the node at hand: the engine does so some time after its service."""
         super()._instance_stop(home)
-        filters = label_filter(None, {"roundtable.home": home_label(home)})
-        deadline = time.monotonic() + STOP_SECONDS
         with engine_client() as client:
-            while client.containers(filters=filters) and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)
+            for container in client.containers(filters=label_filter(None, {"roundtable.home": home_label(home)})):
+                with contextlib.suppress(NotFound):
+                    client.stop(container["Id"], timeout=STOP_SECONDS)
 
     def _remove(self, client: EngineClient, found: FoundInstance) -> None:
         with contextlib.suppress(NotFound):
@@ -73,10 +77,14 @@ class SwarmBackend(ContainerBackend):
                 client.remove_secret(secret["ID"])
 
     def _leftovers_remove(self, client: EngineClient, run_id: int | None) -> None:
-        """Remove the ended containers of jobs that are gone: the engine keeps them. Other nodes have to be pruned."""
+        """Remove the containers of jobs that are gone: the engine keeps them. Other nodes have to be pruned."""
         services = {service["ID"] for service in client.services(filters=label_filter(run_id, {}))}
         for container in client.containers(all=True, filters=label_filter(run_id, {})):
             service = container["Labels"].get("com.docker.swarm.service.id")
-            if service and service not in services and container["State"] in ("exited", "dead", "created"):
+            if not service or service in services:
+                continue
+            runs = container["State"] == "running"
+            found = FoundInstance(container["Id"], container["Id"][:12], *labels_read(container["Labels"]), runs)
+            if run_id is not None or not runs or is_left(found):
                 with contextlib.suppress(APIError):
-                    client.remove_container(container["Id"], v=True)
+                    client.remove_container(container["Id"], force=True, v=True)
