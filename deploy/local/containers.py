@@ -160,7 +160,7 @@ class LocalContainers:
                 **os.environ,
                 "PATH": SYSTEM_PATH,
                 "DOCKER_HOST": self.docker_host,
-                "ROUNDTABLE_VAR": os.environ.get("ROUNDTABLE_BASE_IMAGE_CACHE", str(self._var)),
+                "ROUNDTABLE_VAR": str(self._var),
             },
             capture_output=True,
             text=True,

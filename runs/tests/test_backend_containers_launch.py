@@ -209,6 +209,12 @@ def test_an_aggregator_is_a_hardened_container_by_digest(backend: Backend, clien
     assert execute(client, container["Id"], "sh", "-c", "ls /fedml; touch /x /fedml/fedml-package/x 2>&1; id -u").split(
         "\n"
     )[:3] == ["conf", "data", "fedml-package"]
+    if isinstance(backend, SwarmBackend):
+        (service,) = client.services(filters={"label": f"roundtable.attempt={run.attempt_id[:12]}"})
+        task = service["Spec"]["TaskTemplate"]
+        assert task["Placement"]["Constraints"] == ["node.role==manager"]
+        assert task["Resources"]["Reservations"] == {"MemoryBytes": 64 * 2**20, "NanoCPUs": 250_000_000}
+        assert "ReplicatedJob" in service["Spec"]["Mode"]
     words = json.dumps(config["Cmd"]) + json.dumps(config["Labels"])
     assert "rtr_secret" not in words
 

@@ -11,19 +11,14 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.db import connection
 from pytest_django import Settings
 
-from configurations.models import PackageKind
 from deploy.local.engine import Engine, Registry
-from runs.models import Run
-from runs.pipeline import stages
 from runs.pipeline.backends.docker import DockerBackend
 from runs.pipeline.backends.engine import EngineClient, engine_client
 from runs.pipeline.backends.interface import (
@@ -33,16 +28,12 @@ from runs.pipeline.backends.interface import (
     StageTimedOut,
     StageTransient,
 )
-from runs.pipeline.backends.registry import image_push
-from runs.tests.flow import flow_make, package_real
+from runs.tests.docker_images import build, names, pip_runs, push, reference_of, run_of, wait_for
 from runs.tests.pip_index import index_mute, index_of, wheel_write
 from runs.tests.stage_context import TestContext
-from tests.containers import SMALL_BASE_IMAGE, registry_started
+from tests.containers import SMALL_BASE_IMAGE
 
 pytestmark = pytest.mark.django_db
-
-SERVER = PackageKind.SERVER
-SECONDS = 30.0
 
 
 @pytest.fixture(autouse=True)
@@ -73,44 +64,6 @@ def wheels(containers: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{port}/simple")
         containers.BUILD_ARGS = ["PIP_INDEX_URL"]
         yield
-
-
-def run_of(program: str = "", requirements: str | None = None, files: Mapping[str, bytes] | None = None) -> Run:
-    """A run of real packages."""
-    user = flow_make().user
-    server = package_real(SERVER, user, program=program, requirements=requirements, files=files)
-    return flow_make(packages=(server, package_real(PackageKind.CLIENT, user))).run(backend="docker")
-
-
-def build(run: Run, context: TestContext | None = None) -> StageResult:
-    return DockerBackend().build(context or TestContext(run), SERVER)
-
-
-def push(run: Run, built: StageResult, context: TestContext | None = None) -> StageResult:
-    return DockerBackend().push(context or TestContext(run), SERVER, built.data)
-
-
-def reference_of(containers: Settings, built: StageResult) -> str:
-    return f"{containers.REGISTRY}/roundtable-server:{built.data['tag']}"
-
-
-def wait_for(what: str, look: Callable[[], Any], seconds: float = SECONDS) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return found
-
-
-def pip_runs(client: EngineClient) -> bool:
-    """Whether a container of a build runs pip."""
-    return any("pip install" in container["Command"] for container in client.containers())
-
-
-def names(client: EngineClient) -> set[str]:
-    """The tags of all images of packages on the engine."""
-    images = client.images(filters={"label": "roundtable.image=1"})
-    return {tag for image in images for tag in image["RepoTags"] or [] if not tag.startswith("<none>")}
 
 
 def test_a_package_becomes_an_image_that_is_built_and_pushed_once(containers: Settings, client: EngineClient) -> None:
@@ -149,32 +102,6 @@ def test_a_package_becomes_an_image_that_is_built_and_pushed_once(containers: Se
     assert repushed.data == pushed.data
     assert repushed.unchanged == f"unchanged: {pushed.note}"
     assert again.lines == []
-
-
-def test_what_the_registry_has_is_not_built_where_the_engine_has_nothing(
-    containers: Settings, client: EngineClient
-) -> None:
-    run = run_of(program="print('from the registry')\n")
-    built = build(run)
-    pushed = push(run, built)
-    client.remove_image(reference_of(containers, built), force=True)
-    again = TestContext(run)
-    assert build(run, again).unchanged.startswith("unchanged: the registry has it as ")
-    assert push(run, built, again).data == pushed.data
-    assert again.lines == []
-    assert reference_of(containers, built) not in names(client)
-
-
-def test_an_image_that_was_built_but_not_pushed_is_not_built_again(client: EngineClient) -> None:
-    run = run_of(program="print('built alone')\n")
-    built = build(run)
-    again = TestContext(run)
-    assert build(run, again).unchanged.startswith("unchanged: the engine has it as ")
-    assert again.lines == []
-    client.remove_image(f"{built.data['repository']}:{built.data['tag']}", force=True)
-    elsewhere = TestContext(run)  # as on another worker's machine
-    assert push(run, built, elsewhere).unchanged == ""
-    assert elsewhere.lines[0] == "The image is not on this worker's engine: another one built it. Building it here."
 
 
 def test_a_change_of_the_code_builds_the_last_layer_alone(wheels: None) -> None:
@@ -230,82 +157,6 @@ def test_a_requirement_that_does_not_resolve_is_named(wheels: None, client: Engi
     assert names(client) == before
 
 
-def test_a_wrong_password_is_said_at_once_and_stands_nowhere(containers: Settings) -> None:
-    run = run_of(program="print('refused')\n")
-    containers.REGISTRY_PASSWORD = "not-the-password"
-    context = TestContext(run)
-    with pytest.raises(StageFailed) as error:
-        build(run, context)
-    assert str(error.value) == (
-        f"The registry {containers.REGISTRY} refuses the user roundtable. Correct ROUNDTABLE_REGISTRY_USER and "
-        "ROUNDTABLE_REGISTRY_PASSWORD. It said: unauthorized: authentication required."
-    )
-    assert "not-the-password" not in f"{error.value!r} {context.lines}"
-
-
-def test_a_login_that_is_refused_at_the_push_is_said(containers: Settings, client: EngineClient) -> None:
-    run = run_of(program="print('refused later')\n")
-    built = build(run)
-    containers.REGISTRY_PASSWORD = "not-the-password"
-    context = TestContext(run)
-    with pytest.raises(StageFailed, match=r"^The registry 127\.0\.0\.1:\d+ refuses the user roundtable\."):
-        image_push(context, client, built.data["repository"], built.data["tag"])
-    assert "not-the-password" not in str(context.lines)
-
-
-def test_a_registry_that_is_away_does_not_keep_from_building(containers: Settings) -> None:
-    containers.REGISTRY = "127.0.0.1:1"
-    run = run_of(program="print('away')\n")
-    context = TestContext(run)
-    built = build(run, context)
-    assert "connection refused. Building first." in context.lines[0]
-    with pytest.raises(StageTransient, match=r"^The registry 127\.0\.0\.1:1 cannot be used: .*connection refused\.$"):
-        push(run, built)
-
-
-def test_a_registry_that_goes_down_in_the_middle_of_a_push_is_waited_for(
-    containers: Settings, client: EngineClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stages, "FIRST_PAUSE_SECONDS", 0.5)
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as tar:
-        information = tarfile.TarInfo("random")
-        information.size = 60 * 1024 * 1024
-        with open("/dev/urandom", "rb") as random:  # noqa: PTH123
-            tar.addfile(information, random)
-    with registry_started() as registry:
-        containers.REGISTRY = registry.address
-        containers.REGISTRY_USER, containers.REGISTRY_PASSWORD = registry.username, registry.password
-        repository = f"{registry.address}/roundtable-server"
-        client.import_image_from_data(content.getvalue(), repository=repository, tag="large")
-        context = TestContext(run_of())
-        again = threading.Timer(3.0, registry.start)
-
-        def restart() -> None:
-            wait_for("half of it is pushed", lambda: any((part or 0) > 0.3 for part in context.fractions))
-            registry.kill()
-            again.start()
-
-        breaker = threading.Thread(target=restart)
-        breaker.start()
-        digest = stages._with_patience(
-            context,  # type: ignore[arg-type]  # has what is used of a worker's
-            lambda _: StageResult({"digest": image_push(context, client, repository, "large")}),
-        ).data["digest"]
-        breaker.join()
-        again.join()
-        assert (
-            client.inspect_distribution(
-                f"{repository}:large", auth_config={"username": registry.username, "password": registry.password}
-            )["Descriptor"]["digest"]
-            == digest
-        )
-        assert any(
-            "the registry does not take it. Retrying in" in line or "Trying again in" in line for line in context.lines
-        )
-        client.remove_image(f"{repository}:large", force=True)
-
-
 def test_a_base_image_that_is_nowhere_is_named(containers: Settings) -> None:
     run = run_of()
     containers.BASE_IMAGE = f"{containers.REGISTRY}/no-such-base:1"
@@ -320,30 +171,6 @@ def test_a_base_image_that_is_nowhere_is_named(containers: Settings) -> None:
         StageTransient, match=r"^The base image 127\.0\.0\.1:1/base is not on the engine\. The registry"
     ):
         build(run)
-
-
-def test_a_base_image_in_the_registry_is_pulled_once(containers: Settings, client: EngineClient) -> None:
-    name = f"{containers.REGISTRY}/bases/python"
-    client.tag(SMALL_BASE_IMAGE, name, "3")
-    login = {"username": containers.REGISTRY_USER, "password": containers.REGISTRY_PASSWORD}
-    client.push(name, "3", auth_config=login)
-    client.remove_image(f"{name}:3")
-    containers.BASE_IMAGE = f"{name}:3"
-    run = run_of(program="print('pulled')\n")
-    context = TestContext(run)
-    built = build(run, context)
-    assert context.lines[0] == f"Pulling the base image {name}:3"
-    assert any(
-        re.fullmatch(rf"Step 1/\d+ : FROM {re.escape(name)}@sha256:[0-9a-f]{{64}}", line) for line in context.lines
-    )
-    assert build(run).data["tag"] == built.data["tag"]
-    other = TestContext(run_of(program="print('again')\n"))
-    build(other.run, other)
-    assert not any("Pulling" in line for line in other.lines)
-    # Without the base image at hand the name of the image is the same, so that the registry still knows it.
-    push(run, built)
-    client.remove_image(f"{name}:3", force=True)
-    assert build(run).unchanged.startswith("unchanged: the registry has it as ")
 
 
 def test_a_base_image_without_python_is_named(containers: Settings, client: EngineClient) -> None:
@@ -383,23 +210,6 @@ def test_a_build_that_takes_too_long_ends_on_the_engine_too(mute_index: None, cl
     with pytest.raises(StageTimedOut):
         build(run, TestContext(run, seconds=3))
     wait_for("pip has ended", lambda: not pip_runs(client), 5)
-
-
-def test_a_push_that_is_cancelled_ends_and_can_be_done_again(containers: Settings, client: EngineClient) -> None:
-    run = run_of(files={"fedml/large.bin": os.urandom(60 * 1024 * 1024)})
-    built = build(run)
-    context = TestContext(run)
-
-    def cancel() -> None:
-        wait_for("a part is pushed", lambda: any((part or 0) > 0 for part in context.fractions))
-        context.unwanted = True
-
-    thread = threading.Thread(target=cancel)
-    thread.start()
-    with pytest.raises(StageCancelled):
-        push(run, built, context)
-    thread.join()
-    assert push(run, built).unchanged == ""
 
 
 @pytest.mark.django_db(transaction=True)

@@ -193,7 +193,7 @@ def test_a_run_is_stopped_in_any_stage(site: Site, stage: StageName, client: Eng
 
 
 def test_a_worker_that_is_killed_in_each_stage_leaves_one_image_and_one_aggregator(
-    site: Site, client: EngineClient, containers: Settings
+    site: Site, client: EngineClient, containers: Settings, registry: Registry
 ) -> None:
     flow, run = flow_with(_heavy() | _needy(), _heavy() | _needy())
     launch_bytes = _launch_bytes(site)
@@ -235,3 +235,8 @@ def test_a_worker_that_is_killed_in_each_stage_leaves_one_image_and_one_aggregat
     assert [found.run_id for found in DockerBackend().aggregators_find()] == [run.pk]
     assert {topic for topic, _ in commands} == {f"edges/{flow.devices[0].pk}/command"}
     assert len({payload for _, payload in commands}) == 1
+    # The password of the registry stands in the command, which goes to the device alone, and nowhere else.
+    run.refresh_from_db()
+    kept = site.log.read_text() + str(vars(run)) + str(list(stages.values())) + str(list(run.log_lines.values()))
+    assert registry.password not in kept
+    assert registry.password in str(commands)

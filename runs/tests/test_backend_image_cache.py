@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.utils import timezone
@@ -82,8 +83,21 @@ def test_an_image_that_a_container_uses_stays(containers: Settings, client: Engi
     _, used = image_of("in use", hours_ago=5)
     container = client.create_container(used, ["python", "-c", "pass"])
     containers.IMAGES_KEEP_GIB = 0
-    DockerBackend().tidy()
-    assert names(client) == {used}
+    assert images_trim(client) == []
     client.remove_container(container["Id"])
+    assert images_trim(client) == [used]
+
+
+def test_images_are_looked_at_now_and_then(
+    containers: Settings, client: EngineClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    containers.VAR_DIR, containers.IMAGES_KEEP_GIB = tmp_path, 0
+    image_of("first", hours_ago=5)
+    DockerBackend().tidy()
+    assert names(client) == set()
+    _, second = image_of("second", hours_ago=5)
+    DockerBackend().tidy()
+    assert names(client) == {second}
+    monkeypatch.setattr("runs.pipeline.backends.image_cache.TRIM_SECONDS", 0)
     DockerBackend().tidy()
     assert names(client) == set()

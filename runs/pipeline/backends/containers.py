@@ -16,7 +16,7 @@ from django.utils import timezone
 from configurations.models import Package, PackageKind
 from runs.models import Run
 from runs.pipeline.backends.engine import EngineClient, EngineFacts, engine_client, engine_look, image_inspect
-from runs.pipeline.backends.image_cache import images_trim
+from runs.pipeline.backends.image_cache import images_trim, images_trim_due
 from runs.pipeline.backends.images import ImagePlan, image_build, image_lock, image_plan
 from runs.pipeline.backends.interface import (
     AggregatorSpec,
@@ -192,7 +192,8 @@ class ContainerBackend:
                     logger.warning("%s belongs to no run under way; it is removed", found.name)
                     self._remove(client, found)
             self._leftovers_remove(client, None)
-            images_trim(client)
+            if images_trim_due():
+                images_trim(client)
 
     def _available(self, engine: EngineFacts) -> tuple[bool, str]:
         raise NotImplementedError

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 GIB = 1024**3
 UNFINISHED_AGE = "24h"
+TRIM_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,16 @@ class KeptImage:
     own_bytes: int
     used_at: float
     needed: bool
+
+
+def images_trim_due() -> bool:
+    """Return whether this machine has not looked at its images for a while: the engine takes time to measure them."""
+    mark = Path(settings.VAR_DIR) / "images_trimmed"
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - mark.stat().st_mtime < TRIM_SECONDS:
+            return False
+    mark.touch()
+    return True
 
 
 def images_trim(client: EngineClient) -> list[str]:

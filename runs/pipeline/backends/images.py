@@ -34,6 +34,7 @@ from runs.pipeline.venvs import file_lock
 
 INSTANCE_UID = 10001
 REQUIREMENTS_MAX_BYTES = 1024 * 1024
+LOCK_DIGITS = 3
 SPOOL_BYTES = 8 * 1024 * 1024
 PIP = "python -m pip install --no-cache-dir --no-input --disable-pip-version-check --progress-bar off"
 # The engine knows these build arguments by itself, and keeps their values out of the image's history.
@@ -214,10 +215,13 @@ def _build_variables() -> dict[str, str]:
 
 @contextmanager
 def image_lock(context: StageContext, plan: ImagePlan) -> Iterator[None]:
-    """Hold what only one worker of this machine may do at a time: building and pushing this image."""
+    """Hold what only one worker of this machine may do at a time: building and pushing this image.
+
+    Images share a few thousand locks, so that their files do not pile up; two that share one wait for each other.
+    """
     folder = Path(settings.VAR_DIR) / "locks"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with file_lock(folder / f"image-{plan.kind}-{plan.tag}.lock", context):
+    with file_lock(folder / f"image-{plan.tag[:LOCK_DIGITS]}.lock", context):
         yield
 
 
