@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 import bcrypt
+import psutil
 
 from deploy.local.stack import StackError, port_choose
 
@@ -166,17 +167,31 @@ class Engine(_Server):
     def stop(self) -> None:
         """End the engine, and take away its bridge and what it leaves mounted, so that its folder can be removed."""
         super().stop()
-        for mount in self._mounts():
-            subprocess.run([_program("umount", "mount"), mount], check=False, capture_output=True)  # noqa: S603
+        self._unmount()
         if self.bridge:
             self._bridge_remove()
         if self._state != self.folder:
             shutil.rmtree(self._state, ignore_errors=True)
 
     def remove(self) -> None:
-        """Stop the engine and remove its folder with all images."""
+        """Stop the engine, end containers that outlived it, and remove its folder with all images."""
         self.stop()
+        self._containers_end()
+        self._unmount()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _containers_end(self) -> None:
+        """Kill what an engine leaves that was killed, or that lets its containers live on."""
+        address = f"{self._state / 'exec' / 'containerd' / 'containerd.sock'}"
+        for shim in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if address in shim.cmdline():
+                    for process in [*shim.children(recursive=True), shim]:
+                        process.kill()
+
+    def _unmount(self) -> None:
+        for mount in self._mounts():
+            subprocess.run([_program("umount", "mount"), mount], check=False, capture_output=True)  # noqa: S603
 
     def _containerd_forget(self) -> None:
         """Remove what an engine that was killed says of its containerd, when that is no more than a zombie.
