@@ -126,6 +126,7 @@ class RunForm(forms.Form):
         for name in RESERVED:
             field = self.fields[f"reserve_{name}"] = _limit_field(name)
             field.initial = None
+            field.label = f"{LIMIT_LABELS[name]} reserved"
 
     def clean_placement(self) -> list[str]:
         """The conditions, one a line."""
