@@ -100,6 +100,8 @@ def stage_progress(*, stage_id: int, claim: str, progress: float | None) -> bool
 def stage_done(*, stage_id: int, claim: str, result: dict[str, Any], unchanged: str = "", note: str = "") -> bool:
     """End a stage well, and send the next one; after the last one the run is RUNNING.
 
+    A stage that a stop overtook is cancelled, however far it came: what it started is stopped with the run.
+
     Args:
         stage_id: the stage.
         claim: the worker's claim.
@@ -111,18 +113,19 @@ def stage_done(*, stage_id: int, claim: str, result: dict[str, Any], unchanged: 
         False where the claim no longer held, so that nothing was changed.
     """
     with _stage_turn(stage_id) as (turn, stage):
+        if turn.run.state not in PIPELINE_STATES:
+            return stage_cancel_in_turn(turn, stage, claim=claim)
         state = StageState.SKIPPED if unchanged else StageState.DONE
         reason = _beside_state(unchanged) if unchanged else note
         if not turn.move_stage(
             stage, state, reason, held_by=claim, result=result, progress=1.0, ended_at=timezone.now()
         ):
             return False
-        if turn.run.state in PIPELINE_STATES:
-            following = turn.stages(position__gt=stage.position)
-            if following:
-                stage_send(turn, following[0])
-            else:
-                turn.move_run(RunState.RUNNING)
+        following = turn.stages(position__gt=stage.position)
+        if following:
+            stage_send(turn, following[0])
+        else:
+            turn.move_run(RunState.RUNNING)
         run_settle(turn)
     return True
 
@@ -153,8 +156,10 @@ def stage_cancel_in_turn(turn: RunTurn, stage: Stage, claim: str | None = None) 
     reason = f"The run is {RunState(turn.run.state).label.lower()}."
     if not turn.move_stage(stage, StageState.CANCELLED, reason, held_by=claim, progress=None, ended_at=timezone.now()):
         return False
-    task_send(INSTANCES_STOP, run_id=turn.run.pk)  # it may have started something before it let go
+    state = turn.run.state
     run_settle(turn)
+    if turn.run.state == state:  # the end of a run tells its instances to stop
+        task_send(INSTANCES_STOP, run_id=turn.run.pk)  # the stage may have started something before it let go
     return True
 
 

@@ -80,7 +80,7 @@ def test_it_waits_for_the_worker_of_the_stage_that_is_active(sent: Sent, active:
     assert run.state == RunState.KILLED
 
 
-def test_a_stage_that_is_done_at_the_moment_of_the_stop_starts_no_other(sent: Sent) -> None:
+def test_a_stage_that_is_done_at_the_moment_of_the_stop_is_cancelled_and_starts_no_other(sent: Sent) -> None:
     flow = flow_make()
     run = flow.started()
     stage = lifecycle.stage_claim(run_id=run.pk, name=StageName.BUILD_SERVER, claim="mine")
@@ -90,6 +90,7 @@ def test_a_stage_that_is_done_at_the_moment_of_the_stop_starts_no_other(sent: Se
     assert lifecycle.stage_done(stage_id=stage.pk, claim="mine", result={}) is True
     run.refresh_from_db()
     assert run.state == RunState.KILLED
+    assert states_of_stages(run)[StageName.BUILD_SERVER] == StageState.CANCELLED
     assert [name for name, _ in sent] == ["instances_stop"]
     assert lifecycle.stage_claim(run_id=run.pk, name=StageName.PUSH_SERVER, claim="x") is None
 
