@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
 from devices.models import Device
-from health.checks.worker import queue_lengths
+from health.checks.worker import queue_lengths, tasks_taken
 from runs.live.frames import redis_client
 from runs.models import Run, Stage
 from runs.pipeline.heartbeat import reap_last
@@ -108,9 +108,14 @@ def _of_the_database() -> Iterator[Metric]:
 
 
 def _of_redis() -> Iterator[Metric]:
-    waiting, working = queue_lengths()
-    yield GaugeMetricFamily("roundtable_tasks_waiting", "Tasks in the queue of the workers.", value=waiting)
-    yield GaugeMetricFamily("roundtable_tasks_taken", "Tasks that workers have taken and not finished.", value=working)
+    waiting = GaugeMetricFamily(
+        "roundtable_tasks_waiting", "Tasks that wait for a worker or builder.", labels=["queue"]
+    )
+    for queue, length in queue_lengths().items():
+        waiting.add_metric([queue], length)
+    yield waiting
+    taken = tasks_taken()
+    yield GaugeMetricFamily("roundtable_tasks_taken", "Tasks that workers have taken and not finished.", value=taken)
     last = reap_last()
     if last is not None:
         yield GaugeMetricFamily(

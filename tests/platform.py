@@ -22,7 +22,7 @@ from deploy.local.stack import REPOSITORY, LocalStack, Ports
 from tests.servers import MosquittoServer
 
 ANY_PORTS = Ports(web=0, broker=0, redis=0)
-ALL_BUT_BROKER = ("redis", "web", "worker", "beat", "ingest")
+ALL_BUT_BROKER = ("redis", "web", "worker", "builder", "beat", "ingest")
 NO_ENGINE = "unix:///nonexistent/docker.sock"  # whatever this machine runs
 # Virtual environments of packages are the same in every test, and take longest to make.
 CACHE = REPOSITORY / "var" / "test-cache"

@@ -11,7 +11,7 @@ from typing import Any, cast
 import yaml
 
 DEPLOY = Path(__file__).resolve().parent.parent
-PROCESSES = ("web", "worker", "beat", "ingest", "broker")
+PROCESSES = ("web", "worker", "builder", "beat", "ingest", "broker")
 
 
 def compose() -> dict[str, Any]:

@@ -83,10 +83,10 @@ def test_every_service_is_hardened() -> None:
         assert "privileged" not in service, name
 
 
-def test_the_worker_alone_has_the_engine_and_the_proxy_alone_listens() -> None:
+def test_worker_and_builder_alone_have_the_engine_and_the_proxy_alone_listens() -> None:
     services = compose()["services"]
     with_engine = {name for name, service in services.items() if "docker.sock" in str(service.get("volumes", ""))}
-    assert with_engine == {"worker"}
+    assert with_engine == {"worker", "builder"}
     assert {name for name, service in services.items() if "ports" in service} == {"proxy"}
 
 
@@ -97,8 +97,8 @@ def test_secrets_go_to_who_needs_them() -> None:
         for secret in ("${POSTGRES_PASSWORD", "${REGISTRY_PASSWORD", "${METRICS_TOKEN")
     }
     assert holders == {
-        "${POSTGRES_PASSWORD": {"prepare", "web", "worker", "beat", "ingest", "postgres"},
-        "${REGISTRY_PASSWORD": {"prepare", "worker"},
+        "${POSTGRES_PASSWORD": {"prepare", "web", "worker", "builder", "beat", "ingest", "postgres"},
+        "${REGISTRY_PASSWORD": {"prepare", "worker", "builder"},
         "${METRICS_TOKEN": {"web"},
     }
     assert not re.search(r"(PASSWORD|TOKEN): [^$&*]", (DEPLOY / "compose.yaml").read_text())

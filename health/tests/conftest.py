@@ -15,7 +15,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 
 from health import runner
-from mlops_site.celery import app
+from mlops_site.celery import TASKS_QUEUE, app
 
 START_SECONDS = 60.0
 
@@ -46,7 +46,7 @@ def worker_start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
     log = tmp_path / "worker.log"
 
-    def start(queue: str = "celery") -> None:
+    def start(queue: str = TASKS_QUEUE) -> None:
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [

@@ -1,4 +1,4 @@
-"""The checks of worker and beat, with a real worker."""
+"""The checks of worker, builder and beat, with real workers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import orjson
 import pytest
 from django.test import override_settings
 
-from health.checks import CHECKS, beat, worker
+from health.checks import CHECKS, beat, builder, worker
 from health.checks.interface import Level, Outcome
 from health.runner import check_finding
 from health.tasks import answer
 from health.tests.conftest import Start
 from health.worker_answers import worker_echo, worker_outcome
-from mlops_site.celery import app
+from mlops_site.celery import BUILDS_QUEUE, TASKS_QUEUE
 from runs.live.frames import redis_client
 from runs.pipeline import heartbeat
 from runs.pipeline.tasks import reap
@@ -36,7 +36,7 @@ def test_a_worker_takes_tasks_and_makes_checks(worker_start: Start) -> None:
     outcome = worker.ask()
     assert outcome.level is Level.OK
     assert outcome.text.startswith("A task was taken and answered in ")
-    assert dict(outcome.facts)["workers"] == "health-celery@test"
+    assert dict(outcome.facts)["workers"] == "health-tasks@test"
     finding = check_finding(CHECKS["backend"])
     assert finding.outcome.level is Level.OK
     assert finding.outcome.text == "New runs use the backend process: Processes on this machine."
@@ -44,22 +44,42 @@ def test_a_worker_takes_tasks_and_makes_checks(worker_start: Start) -> None:
 
 def test_no_worker_is_there() -> None:
     outcome = worker.ask()
-    assert (outcome.level, outcome.text) == (Level.FAILED, "No worker answers: runs that are started wait.")
+    assert (outcome.level, outcome.text) == (
+        Level.FAILED,
+        "No worker answers: nothing is started, stopped or looked after.",
+    )
     assert dict(outcome.facts)["workers"] == "none"
     assert dict(outcome.facts)["tasks waiting"] == "1"
 
 
-def test_a_worker_that_takes_nothing_is_told_from_none(worker_start: Start) -> None:
-    worker_start(queue="other")
+def test_a_builder_is_no_worker_and_takes_builds(worker_start: Start) -> None:
+    assert builder.ask().text == "No builder answers: runs that are started wait."
+    worker_start(queue=BUILDS_QUEUE)
+    assert worker.ask().level is Level.FAILED
+    assert builder.ask() == Outcome(
+        Level.OK, "A builder answers.", facts=(("builders", "health-builds@test"), ("builds waiting", "0"))
+    )
+
+
+def test_builds_that_wait_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    redis_client().rpush(BUILDS_QUEUE, "one", "two")
+    monkeypatch.setattr(builder, "takers", lambda _queue: ["busy@test"])
+    assert builder.ask().text == "A builder answers. 2 builds wait for one to be free."
+
+
+def test_a_worker_that_takes_nothing_is_told_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "takers", lambda _queue: ["busy@test"])
     outcome = worker.ask()
     assert outcome.level is Level.WARNING
-    assert dict(outcome.facts)["workers"] == "health-other@test"
+    assert dict(outcome.facts)["workers"] == "busy@test"
 
 
 def test_the_queue_is_away() -> None:
     with override_settings(REDIS_URL="redis://127.0.0.1:1/0"):
-        outcome = worker.ask()
-    assert (outcome.level, outcome.text) == (Level.FAILED, "The task queue cannot be reached.")
+        outcomes = worker.ask(), builder.ask()
+    assert {(outcome.level, outcome.text) for outcome in outcomes} == {
+        (Level.FAILED, "The task queue cannot be reached.")
+    }
 
 
 def test_what_a_worker_has_to_look_at_is_not_known_without_one() -> None:
@@ -79,7 +99,7 @@ def test_an_answer_is_not_kept_for_ever() -> None:
 
 def test_a_task_that_nobody_waits_for_is_dropped() -> None:
     worker_echo(0.1)
-    (message,) = cast("list[bytes]", redis_client().lrange(app.conf.task_default_queue, 0, -1))
+    (message,) = cast("list[bytes]", redis_client().lrange(TASKS_QUEUE, 0, -1))
     assert orjson.loads(message)["headers"]["expires"] is not None
 
 

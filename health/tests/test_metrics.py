@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.tests.objects import make_device, make_project, make_run, make_user
-from mlops_site.celery import app
+from mlops_site.celery import BUILDS_QUEUE, TASKS_QUEUE
 from runs.live.frames import redis_client
 from runs.models import Stage, StageName
 from runs.pipeline.heartbeat import reap_noted
@@ -83,10 +83,11 @@ def test_ingest_the_queue_and_the_reaper_are_told(client: Client, redis_url: str
     counters = Counters(0, received=9, stored=6, duplicate=1, points=120, refused={"schema": 2}, connected=True)
     counters.lag_seconds = 0.5
     health_publish(counters)
-    redis_client().rpush(app.conf.task_default_queue, "one", "two")
+    redis_client().rpush(TASKS_QUEUE, "one", "two")
+    redis_client().rpush(BUILDS_QUEUE, "three")
     reap_noted()
     values = read(client)
-    redis_client().delete(app.conf.task_default_queue)
+    redis_client().delete(TASKS_QUEUE, BUILDS_QUEUE)
     assert value(values, "redis_up") == 1
     assert value(values, "ingest_messages_received_total", slot="0") == 9
     assert value(values, "ingest_messages_stored_total", slot="0") == 6
@@ -97,7 +98,8 @@ def test_ingest_the_queue_and_the_reaper_are_told(client: Client, redis_url: str
     assert value(values, "ingest_lag_seconds", slot="0") == 0.5
     assert value(values, "ingest_connected", slot="0") == 1
     assert value(values, "ingest_alive", slot="0") == 1
-    assert value(values, "tasks_waiting") == 2
+    assert value(values, "tasks_waiting", queue="tasks") == 2
+    assert value(values, "tasks_waiting", queue="builds") == 1
     assert value(values, "tasks_taken") == 0
     assert value(values, "reaper_age_seconds") < 5
     assert value(values, "websockets") == 0

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -257,6 +258,7 @@ def _node() -> str:
 
 
 _children: list[subprocess.Popen[bytes]] = []
+_children_lock = threading.Lock()  # tasks of a worker are threads of one process
 
 
 def _supervisor_start(home: Path) -> None:
@@ -278,7 +280,8 @@ def _supervisor_start(home: Path) -> None:
             env=environment,
             start_new_session=True,
         )
-    _children.append(process)
+    with _children_lock:
+        _children.append(process)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         record = _record(home)
@@ -296,9 +299,8 @@ def _supervisor_start(home: Path) -> None:
 
 def _reap_children() -> None:
     """Let supervisors of this worker that have ended go, so that they do not stay as zombies."""
-    for process in list(_children):
-        if process.poll() is not None:
-            _children.remove(process)
+    with _children_lock:
+        _children[:] = [process for process in _children if process.poll() is None]
 
 
 def _wait_ended(home: Path, seconds: float) -> bool:

@@ -26,7 +26,7 @@ def sent(monkeypatch: pytest.MonkeyPatch, stub: StubBackend) -> Sent:
     """The tasks that were put on the queue: (last part of the name, arguments). Nothing runs them."""
     tasks: Sent = []
 
-    def send(name: str, *, kwargs: dict[str, Any], retry: bool) -> None:
+    def send(name: str, *, kwargs: dict[str, Any], queue: str, retry: bool) -> None:
         tasks.append((name.rpartition(".")[2], kwargs))
 
     monkeypatch.setattr(app, "send_task", send)

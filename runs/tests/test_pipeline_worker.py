@@ -12,9 +12,12 @@ import pytest
 from django.conf import settings
 
 from configurations.models import PackageKind
+from mlops_site.celery import BUILDS_QUEUE, TASKS_QUEUE, app
 from runs import lifecycle
+from runs.live.frames import redis_client
 from runs.models import LogLine, Run, Stage, StageName
 from runs.pipeline.backends.process import ProcessBackend
+from runs.pipeline.heartbeat import reap_last
 from runs.pipeline.processes import process_runs
 from runs.pipeline.venvs import venv_digest
 from runs.states import InstanceStatus, RunState, StageState
@@ -36,8 +39,9 @@ def worker(
     """Start workers; what they and their supervisors started is ended with the test."""
     workers: list[Worker] = []
 
-    def start(**environment: str) -> Worker:
-        workers.append(Worker(broker, tmp_path / "worker.log", **environment))
+    def start(*options: str, **environment: str) -> Worker:
+        options = ("--concurrency", "1", *options)
+        workers.append(Worker(broker, tmp_path / "worker.log", options=options, **environment))
         return workers[-1]
 
     yield start
@@ -131,3 +135,32 @@ def test_a_worker_cancels_a_build_and_is_free_for_the_next_run(
     other.refresh_from_db()
     assert other.state == RunState.FAILED
     assert other.reason.startswith("The aggregator did not finish. the aggregator ended with exit code 4")
+
+
+def test_a_build_that_does_not_end_delays_neither_launches_nor_stops_nor_the_reaper(
+    worker: Callable[..., Worker], mute_index: str, tmp_path: Path
+) -> None:
+    redis_client().flushdb()
+    log = tmp_path / "worker.log"
+    builder = worker("-Q", BUILDS_QUEUE, "-n", "builder@test", PIP_INDEX_URL=mute_index)
+    worker("-Q", TASKS_QUEUE, "--pool", "threads", "-n", "worker@test")
+    flow, run = run_with(WAITS, None)
+    lifecycle.run_start(run=run, user=flow.user)
+    wait_for(lambda: state_of(run) == RunState.RUNNING, log)
+
+    blocked_flow, blocked = run_with(WAITS, REQUIREMENTS)
+    target = Path(settings.VENVS_DIR) / venv_digest(REQUIREMENTS.encode())
+    shutil.rmtree(target, ignore_errors=True)
+    lifecycle.run_start(run=blocked, user=blocked_flow.user)
+    wait_for(lambda: pip_of(target), log)
+
+    flow.devices[0].online = False
+    flow.devices[0].save()
+    lifecycle.run_stop(run=run, user=flow.user)
+    wait_for(lambda: state_of(run) == RunState.KILLED, log)
+    app.send_task("runs.pipeline.tasks.reap")
+    wait_for(reap_last, log)
+    assert Stage.objects.get(run=blocked, name=StageName.BUILD_SERVER).state == StageState.ACTIVE
+    lifecycle.run_stop(run=blocked, user=blocked_flow.user)
+    wait_for(lambda: state_of(blocked) == RunState.KILLED, log)
+    builder.end(signal.SIGTERM)

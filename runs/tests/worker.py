@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,20 @@ HEARTBEAT_SECONDS = 2
 
 
 class Worker:
-    """A Celery worker as a process group of its own."""
+    """A Celery worker as a process group of its own.
 
-    def __init__(self, broker: MosquittoServer, log: Path, **environment: str) -> None:
+    Args:
+        options: of the command, such as the queue that it takes tasks from; by default it takes all, one at a time.
+    """
+
+    def __init__(
+        self, broker: MosquittoServer, log: Path, *, options: Sequence[str] = ("--concurrency", "1"), **environment: str
+    ) -> None:
         self._log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "celery", "-A", "mlops_site", "worker", "--concurrency", "1"),
+                    *(sys.executable, "-m", "celery", "-A", "mlops_site", "worker", *options),
                     *("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO"),
                 ],
                 cwd=settings.BASE_DIR,
