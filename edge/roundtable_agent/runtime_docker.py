@@ -194,10 +194,7 @@ class DockerRuntime:
             "ulimits": [Ulimit(name=name, soft=most, hard=most) for name, most in containers.ULIMITS.items()],
             "log_config": LogConfig(type=containers.LOG_DRIVER, config=containers.LOG_OPTIONS),
         }
-        if "nvidia" in (facts.get("Runtimes") or {}):
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-            which: dict[str, Any] = {"device_ids": visible.split(",")} if visible else {"count": -1}
-            config["device_requests"] = [DeviceRequest(capabilities=[["gpu"]], **which)]
+        config["device_requests"] = gpu_requests(facts, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
         return config
 
     def _network_name(self, client: EngineClient, plan: InstancePlan) -> str:
@@ -212,6 +209,19 @@ class DockerRuntime:
                 name, "bridge", options=options, labels=containers.NETWORK_LABELS, check_duplicate=True
             )
         return name
+
+
+def gpu_requests(facts: Mapping[str, Any], visible: str) -> list[DeviceRequest]:
+    """Ask for the device's GPUs where its engine can hand them on.
+
+    Parameters:
+        facts: what the engine tells of itself (`docker info`).
+        visible: ids of the GPUs that clients may use, with commas between (`CUDA_VISIBLE_DEVICES`); empty: all.
+    """
+    if "nvidia" not in (facts.get("Runtimes") or {}):
+        return []
+    which: dict[str, Any] = {"device_ids": visible.split(",")} if visible else {"count": -1}
+    return [DeviceRequest(capabilities=[["gpu"]], **which)]
 
 
 class _OpenedContainer(EngineInstance):

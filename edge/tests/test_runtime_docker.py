@@ -212,6 +212,24 @@ time.sleep(3)
     assert (private / "values.csv").read_text() == "1,2\n"
 
 
+def test_clients_have_a_network_of_their_own_where_one_is_named(device: Device, image: str, engine: Engine) -> None:
+    device.start("--network", "clients")
+    code = "import os; print(sorted(os.listdir('/sys/class/net')))"
+    connection = client_of(engine)
+    try:
+        for run_id in (16, 17):  # made for the first, used by the second
+            device.platform.send(COMMAND, start_train(run_id, image, code))
+            device.wait(run_id, "FINISHED")
+            assert device.stdout(run_id) == ["['eth0', 'lo']"]
+        [network] = connection.networks(names=["clients"])
+        assert (network["Driver"], network["Labels"]) == ("bridge", {"roundtable.network": "1"})
+        assert network["Options"] == {"com.docker.network.bridge.enable_icc": "false"}
+    finally:
+        device.stop()
+        connection.remove_network("clients")
+        connection.close()
+
+
 def test_it_pulls_an_image_once_with_the_login_of_its_identity_and_shows_how_far_it_is(
     device: Device, image: str, registry: Registry, second: Engine
 ) -> None:

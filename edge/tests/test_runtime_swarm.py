@@ -129,6 +129,19 @@ def test_a_job_runs_to_its_end_and_nothing_is_left(start: Start, platform: Platf
     assert left(manager) == []
 
 
+def test_a_job_has_a_network_over_all_nodes_where_one_is_named(start: Start, platform: Platform, manager: Any) -> None:
+    code = "import os; print(sorted(os.listdir('/sys/class/net')))"
+    try:
+        assert start(code, network="jobs").wait(60) == 0
+        assert stdout(platform)[1:] == ["['eth0', 'eth1', 'lo']"]  # eth1 leads out of the swarm
+        [network] = manager.networks(names=["jobs"])
+        assert (network["Driver"], network["Scope"]) == ("overlay", "swarm")
+        assert network["Labels"] == {"roundtable.network": "1"}
+    finally:
+        manager.remove_network("jobs")
+    assert left(manager) == []
+
+
 def test_a_supervisor_started_again_goes_on_without_losing_a_line(
     start: Start, platform: Platform, manager: Any
 ) -> None:
