@@ -7,6 +7,8 @@ each path has its limit; views still check theirs, which are exact.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -27,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
 OTHER_MAX_BYTES = 10 * MIB
+# What is still read, and thrown away, of a body that was refused; see ``_rest_drop``.
+DRAIN_MAX_BYTES = 64 * MIB
+DRAIN_SECONDS = 30.0
 MARGIN_BYTES = 2 * MIB  # for what stands around a file in a form; more than the views allow, whose answer says more
 
 
@@ -49,9 +54,10 @@ def upload_limits() -> list[BodyLimit]:
 class BodyLimiter:
     """An ASGI application that answers 413 where a body is too large, and hands everything else on as it comes.
 
-    1. A body whose ``Content-Length`` is over the limit is refused without being read.
+    1. A body whose ``Content-Length`` is over the limit is refused before it is read.
     2. Otherwise what arrives is counted. At the first byte over the limit the application is told that the caller has
        gone, so that it drops what it has, and the caller gets the refusal.
+    3. After a refusal some of the rest is read and thrown away, so that the caller hears it.
 
     Nothing is kept here: at most one message of the server is in memory.
 
@@ -72,7 +78,7 @@ class BodyLimiter:
             return
         size_max = self._size_max(scope)
         if _content_length(scope) > size_max:
-            await _refuse(scope, send, size_max)
+            await _refuse(scope, receive, send, size_max)
             return
         received = 0
         is_refused = is_answered = False
@@ -98,7 +104,7 @@ class BodyLimiter:
 
         await self._application(scope, receive_counted, send_unless_refused)
         if is_refused and not is_answered:
-            await _refuse(scope, send, size_max)
+            await _refuse(scope, receive, send, size_max)
 
     def _size_max(self, scope: Scope) -> int:
         for limit in self._limits:
@@ -115,7 +121,7 @@ def _content_length(scope: Scope) -> int:
     return 0
 
 
-async def _refuse(scope: Scope, send: Send, size_max: int) -> None:
+async def _refuse(scope: Scope, receive: Receive, send: Send, size_max: int) -> None:
     sentence = f"The body of this request is larger than the {size_max // MIB} MiB that are allowed here."
     logger.warning("refused a body of more than %d bytes for %s", size_max, ascii(scope["path"][:200]))
     wants_page = any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
@@ -130,8 +136,28 @@ async def _refuse(scope: Scope, send: Send, size_max: int) -> None:
                 (b"content-length", str(len(body)).encode()),
                 (b"cache-control", b"no-store"),
                 (b"x-content-type-options", b"nosniff"),
-                (b"connection", b"close"),  # the rest of the body is not read
+                (b"connection", b"close"),  # the rest of the body is not waited for
             ],
         }
     )
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    # The answer is complete by its length; the connection is closed by what ends it.
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    if not any(name == b"expect" for name, _ in scope["headers"]):  # such a caller sends nothing after a refusal
+        await _rest_drop(receive)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _rest_drop(receive: Receive) -> None:
+    """Read what still comes of a body and throw it away: up to its end, the caller's good-bye, or a bound.
+
+    A connection that is closed while its caller still sends is reset, and the reset overtakes the answer: a proxy then
+    says 502, and a browser that the connection was lost. nginx calls the remedy a lingering close.
+    """
+    dropped = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while dropped < DRAIN_MAX_BYTES:
+                message = await receive()
+                dropped += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return

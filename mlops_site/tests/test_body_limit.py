@@ -18,6 +18,7 @@ from django.core.asgi import get_asgi_application
 from django.urls import reverse
 from pytest_django import Settings
 
+from mlops_site import body_limit
 from mlops_site.body_limit import (
     MARGIN_BYTES,
     OTHER_MAX_BYTES,
@@ -140,6 +141,31 @@ def test_a_body_without_a_length_is_refused_at_the_first_byte_too_many(port: int
     assert json.loads(body) == {"error": "The body of this request is larger than the 1 MiB that are allowed here."}
     assert behind.ended == ["http.disconnect"]
     assert sum(behind.sizes) <= MIB
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_caller_that_sends_everything_first_hears_the_refusal(port: int, behind: Counting, is_chunked: bool) -> None:
+    body = chunks(20 * MIB) if is_chunked else b"x" * 20 * MIB
+    headers = {"Transfer-Encoding": "chunked"} if is_chunked else {}
+    status, _, answer = send(port, "/else", body, **headers)
+    assert (status, "larger than the 1 MiB" in answer) == (413, True)
+    assert sum(behind.sizes) <= MIB
+
+
+def test_a_caller_that_never_ends_is_left_after_a_while(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "DRAIN_MAX_BYTES", 4 * MIB)
+    with pytest.raises(OSError, match=r"reset|Broken pipe"):
+        send(port, "/else", chunks(512 * MIB), **{"Transfer-Encoding": "chunked"})
+
+
+def test_a_caller_that_sends_no_more_is_left_after_a_while(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "DRAIN_SECONDS", 0.2)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as caller:
+        caller.sendall(b"POST /else HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n")
+        answer = b""
+        while part := caller.recv(65536):  # until the server closes
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 413 ")
 
 
 def test_only_posts_have_the_room_of_a_path(port: int, behind: Counting) -> None:
