@@ -114,10 +114,12 @@ class Platform:
         self._client.username_pw_set("platform", PASSWORDS["platform"])
         self._client.on_message = self._received
         self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
+        subscribed = threading.Event()
+        self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.reconnect_delay_set(1, 1)
         self._client.connect("127.0.0.1", port, clean_start=False, properties=_long_session())
         self._client.loop_start()
-        wait_for(self._client.is_connected, what="the platform's connection")
+        assert subscribed.wait(15), "the platform's subscription"
 
     def close(self) -> None:
         """Leave."""
