@@ -5,6 +5,7 @@ Without these fixtures the settings point at closed ports, so that no test talks
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,12 @@ def _no_servers_but_ours() -> Iterator[None]:
         _redis_at(f"redis://127.0.0.1:{CLOSED_PORT}/0"),
     ):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _backends_as_this_test_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What workers of other tests told of the backends is not believed."""
+    monkeypatch.setattr("runs.pipeline.backend_choice.KEY", f"pipeline:backends:{secrets.token_hex(8)}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from django.conf import settings
 
 from health.checks.interface import Check, Level, Outcome
-from runs.pipeline.backends import BACKENDS, BackendUnknown, backend_choice
+from runs.pipeline.backend_choice import backend_choice, backends_look
+from runs.pipeline.backends import BackendUnknown
 
 
 def ask() -> Outcome:
     """Choose a backend as a new run would, and say what each of them is like here."""
     facts = [("setting", settings.BACKEND)]
-    works: dict[str, tuple[bool, str]] = {}
-    for backend in BACKENDS.values():
-        works[backend.name] = backend.available()
-        available, why = works[backend.name]
-        facts.append((backend.name, why if available else f"not available: {why}"))
+    found = backends_look()
+    for name, finding in found.backends.items():
+        facts.append((name, finding.why if finding.available else f"not available: {finding.why}"))
     try:
-        choice = backend_choice()
+        choice = backend_choice(findings=found)
     except BackendUnknown as error:
         return Outcome(
             Level.FAILED,
@@ -26,12 +25,12 @@ def ask() -> Outcome:
             facts=tuple(facts),
         )
     facts.append(("why", choice.why))
-    available, why = works[choice.name]
-    if not available:
+    chosen = found.backends[choice.name]
+    if not chosen.available:
         return Outcome(
             Level.FAILED,
             f"New runs use the backend {choice.name}, which is not available.",
-            fix=f"{why} Or set ROUNDTABLE_BACKEND to another backend.",
+            fix=f"{chosen.why} Or set ROUNDTABLE_BACKEND to another backend.",
             facts=tuple(facts),
         )
     return Outcome(Level.OK, f"New runs use the backend {choice.name}: {choice.label}.", facts=tuple(facts))

@@ -18,7 +18,8 @@ from runs.lifecycle.rendering import AGGREGATOR_EDGE_ID, RunDraft, clients_plan,
 from runs.lifecycle.turn import run_notice_send
 from runs.models import Project, Role, Run, RunDevice
 from runs.names import run_name_suggest
-from runs.pipeline.backends import BackendChoice, BackendUnknown, backend_choice
+from runs.pipeline.backend_choice import BackendChoice, backend_choice
+from runs.pipeline.backends import BackendUnknown
 
 DEFAULT_LIMITS = {"memory_mb": 4096, "cpus": 2.0, "pids": 256}
 _PLACEMENT = re.compile(

@@ -17,6 +17,7 @@ from django.utils import timezone
 from devices.broker import BrokerUnavailable, aggregator_credential_revoke, commands_publish
 from runs import lifecycle
 from runs.models import Run, Stage
+from runs.pipeline.backend_choice import backends_tell
 from runs.pipeline.backends import backend_get
 from runs.pipeline.heartbeat import reap_noted
 from runs.pipeline.stages import client_image_of, stage_work
@@ -113,3 +114,9 @@ def reap() -> None:
 def sweep() -> None:
     """Remove what ended runs left behind, every minute."""
     lifecycle.sweep()
+
+
+@shared_task(name="runs.pipeline.tasks.backends_look")
+def backends_look() -> None:
+    """Look which backends can be used here, every half minute, for the form of a new run."""
+    backends_tell()

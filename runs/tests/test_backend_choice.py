@@ -9,7 +9,8 @@ import pytest
 from pytest_django import Settings
 
 from deploy.local.engine import Engine
-from runs.pipeline.backends import BackendChoice, BackendUnknown, backend_choice, backend_choose, backend_get
+from runs.pipeline.backend_choice import BackendChoice, backend_choice, backend_choose
+from runs.pipeline.backends import BackendUnknown, backend_get
 from runs.pipeline.backends.docker import DockerBackend
 from runs.pipeline.backends.engine import engine_look
 from runs.pipeline.backends.swarm import SwarmBackend

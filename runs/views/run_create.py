@@ -20,7 +20,8 @@ from runs.device_choice import devices_now, state_counts
 from runs.forms import RunForm, overrides_of, parameter_sections
 from runs.models import Project
 from runs.names import run_name_suggest
-from runs.pipeline.backends import BackendUnknown, backend_choice
+from runs.pipeline.backend_choice import backend_choice
+from runs.pipeline.backends import BackendUnknown
 from runs.views.projects import CHANGING_ROLES, membership_for_user
 
 
