@@ -108,7 +108,7 @@ class Agent:
         will = json.dumps({"state": "OFFLINE", "boot": self._boot}).encode()
         self._link = Link(
             identity.agent,
-            client_id=f"agent-{self._edge_id}",
+            client_id=identity.client_id,
             session_seconds=SESSION_SECONDS,
             will=(self._topic("presence"), will),
             topics=(self._topic("command"),),

@@ -113,7 +113,7 @@ def _broker(home: Home, identity: Identity | None) -> Finding:
         return _as_the_agent_says(home)
     try:
         # The agent's own client id, with its session kept: what waits for the agent stays unacknowledged.
-        link = Link(identity.agent, client_id=f"agent-{identity.edge_id}", session_seconds=SESSION_SECONDS)
+        link = Link(identity.agent, client_id=identity.client_id, session_seconds=SESSION_SECONDS)
         link.start()
         connected = link.wait_connected(BROKER_SECONDS)
         problem = link.problem

@@ -1,6 +1,7 @@
 """The agent's folder on a device, and the identity in it."""
 
 import hashlib
+import secrets
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -105,6 +106,8 @@ class Identity:
         registry: how to log in to the image registry, as the platform said it; None without one.
         code_sha256: digest of the one-time code that was used, to recognise the same command typed again.
         data: the only folder from which instances may be given private data.
+        session: random; the end of the agent's client id at the broker. Whoever connects with the id of another takes
+            over its session, whatever the credential, so that it must not be guessed.
     """
 
     server: str
@@ -116,6 +119,12 @@ class Identity:
     registry: dict[str, Any] | None = field(repr=False)
     code_sha256: str = field(repr=False)
     data: str = ""
+    session: str = field(default="", repr=False)
+
+    @property
+    def client_id(self) -> str:
+        """The agent's client id at the broker, the same at every start."""
+        return f"agent-{self.edge_id}-{self.session}"
 
     def save(self, home: Home) -> None:
         """Write the identity file, 0600."""
@@ -123,7 +132,7 @@ class Identity:
 
     @classmethod
     def load(cls, home: Home) -> "Identity | None":
-        """Read the identity file; None where there is none.
+        """Read the identity file; None where there is none. One of an earlier version is given what it lacks.
 
         Raises:
             Invalid: there is one that cannot be understood.
@@ -134,7 +143,7 @@ class Identity:
                 raise Invalid(f"{home.identity} is damaged: remove it and bind the device again with a new code")
             return None
         fields = Fields(value, home.identity.name)
-        return cls(
+        identity = cls(
             server=fields.text("server", most=2_000),
             name=fields.text("name", most=200),
             edge_id=fields.integer("edge_id", low=1, high=EDGE_ID_HIGH),
@@ -144,7 +153,12 @@ class Identity:
             registry=fields.tree("registry") if "registry" in fields else None,
             code_sha256=fields.text("code_sha256", most=64),
             data=fields.text("data", most=4_000, default=""),
+            session=fields.text("session", most=64, pattern=r"[0-9a-f]*", default=""),
         )
+        if not identity.session:
+            identity = replace(identity, session=secrets.token_hex(16))
+            identity.save(home)
+        return identity
 
     @classmethod
     def from_answer(cls, value: Any, *, server: str, name: str, code: str, data: str) -> "Identity":
@@ -165,6 +179,7 @@ class Identity:
             registry=fields.tree("registry") if isinstance(value.get("registry"), dict) else None,
             code_sha256=code_digest(code),
             data=data,
+            session=secrets.token_hex(16),
         )
 
     def rotated(self, value: Any) -> "Identity":
@@ -172,7 +187,7 @@ class Identity:
         renewed = Identity.from_answer(value, server=self.server, name=self.name, code="", data=self.data)
         if renewed.edge_id != self.edge_id:
             raise Invalid("the platform answered with the identity of another device")
-        return replace(renewed, code_sha256=self.code_sha256)
+        return replace(renewed, code_sha256=self.code_sha256, session=self.session)
 
 
 def code_digest(code: str) -> str:

@@ -47,6 +47,7 @@ Exit codes: 0 the final status was acknowledged by the broker; 1 it was not with
 
 import json
 import logging
+import secrets
 import signal
 import sys
 import threading
@@ -184,7 +185,7 @@ def supervise(spec: Spec) -> int:
     connected = threading.Event()
     link = Link(
         plan.mqtt,
-        client_id=f"supervise-{plan.run_id}-{plan.edge_id}",
+        client_id=f"supervise-{plan.run_id}-{plan.edge_id}-{secrets.token_hex(8)}",
         session_seconds=SESSION_SECONDS,
         on_connected=connected.set,
     )

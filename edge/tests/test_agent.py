@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as paho
 import psutil
 import pytest
 from edge_harness import (
@@ -23,6 +26,7 @@ from edge_harness import (
     program,
     wait_for,
 )
+from paho.mqtt.enums import CallbackAPIVersion
 
 PRESENCE = "edges/3/presence"
 COMMAND = "edges/3/command"
@@ -549,3 +553,47 @@ def wheels(folder: Path, *, slow: bool) -> dict[str, str]:
     if slow:
         return {"PIP_INDEX_URL": "http://192.0.2.1/simple", "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}
     return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_CONFIG_FILE": os.devnull}
+
+
+def test_another_credential_cannot_take_over_the_agent_s_session(
+    device: Device, platform: Platform, server: PlatformServer, broker: Broker
+) -> None:
+    device.start()
+    ready(platform)
+    boots = len(platform.heard(PRESENCE))
+    stranger = paho.Client(CallbackAPIVersion.VERSION2, client_id="agent-3", protocol=paho.MQTTv5)
+    stranger.username_pw_set("instances-3", PASSWORDS["instances-3"])
+    connected = threading.Event()
+    stranger.on_connect = lambda *_: connected.set()
+    stranger.connect("127.0.0.1", broker.port)
+    stranger.loop_start()
+    try:
+        assert connected.wait(10)
+        platform.send(COMMAND, start_train(server, 7, "print('ok')\n"))
+        platform.wait_status(STATUS, 7, "FINISHED", 30)
+    finally:
+        stranger.disconnect()
+        stranger.loop_stop()
+    assert "OFFLINE" not in {found["state"] for found in platform.heard(PRESENCE)[boots:]}
+    assert "another agent has connected" not in (device.home / "agent.log").read_text()
+
+
+def test_the_session_of_a_device_is_random_and_stays_its_own(device: Device, server: PlatformServer) -> None:
+    assert device.enrol().returncode == 0
+    identity = device.home / "identity.json"
+    session = json.loads(identity.read_text())["session"]
+    assert re.fullmatch(r"[0-9a-f]{32}", session)
+    output, _ = program("roundtable_agent", "rotate", "--home", str(device.home)).communicate(timeout=20)
+    assert json.loads(identity.read_text())["session"] == session, output
+
+    # A device that was bound by an earlier version is given one, which stays too.
+    value = json.loads(identity.read_text())
+    del value["session"]
+    identity.write_text(json.dumps(value))
+    made = []
+    for _ in range(2):
+        program("roundtable_agent", "check", "--home", str(device.home)).communicate(timeout=20)
+        made.append(json.loads(identity.read_text())["session"])
+    assert made[0] == made[1] != session
+    assert re.fullmatch(r"[0-9a-f]{32}", made[0])
+    assert stat.S_IMODE(identity.stat().st_mode) == 0o600
