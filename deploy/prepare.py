@@ -35,13 +35,18 @@ def registry_user_write(path: Path, user: str, password: str) -> None:
     temporary.replace(path)
 
 
-def main() -> None:
-    """Parse the command line and do it all."""
+def parser_make() -> argparse.ArgumentParser:
+    """Return the reader of the command line."""
     parser = argparse.ArgumentParser(prog="python -m deploy.prepare", description=__doc__)
     parser.add_argument("--broker-host", default="127.0.0.1", help="address on which the broker listens without TLS")
     parser.add_argument("--broker-port", type=int, help="and its port; by default the one of the settings")
     parser.add_argument("--registry-users", type=Path, help="password file to write for a registry of our own")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Parse the command line and do it all."""
+    arguments = parser_make().parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mlops_site.settings")
     django.setup()
     call_command("migrate", interactive=False)
