@@ -119,13 +119,17 @@ class Run(models.Model):
 
     stop_sent_at = models.DateTimeField(null=True, help_text="when what works for the run was last told to stop")
     cleaned_at = models.DateTimeField(null=True, help_text="when what an ended run leaves behind was removed")
+    packed_at = models.DateTimeField(null=True, help_text="when the last points of an ended run were put into blocks")
     frame_number = models.BigIntegerField(default=0, help_text="last live frame of this run; see runs.live.broadcast")
 
     objects = RunQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]
-        indexes = [models.Index(fields=["project", "-created_at"])]
+        indexes = [
+            models.Index(fields=["project", "-created_at"]),
+            models.Index(fields=["id"], condition=models.Q(packed_at=None), name="runs_not_packed_yet"),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -208,6 +212,7 @@ class Series(models.Model):
     name = models.CharField(max_length=200)
     kind = models.CharField(max_length=10, default="metric", help_text="metric, system")
     count = models.BigIntegerField(default=0)
+    packed = models.BigIntegerField(default=0, help_text="how many of the points are in blocks")
     last_step = models.FloatField(null=True)
     last_time = models.FloatField(null=True)
     last_value = models.FloatField(null=True)
@@ -229,7 +234,11 @@ class ValueFlag(models.IntegerChoices):
 
 
 class Point(models.Model):
-    """One value of a series. Written in bulk by the ingest worker; replays are kept out by ``Receipt``."""
+    """One value of a series that is not in a ``PointBlock`` yet.
+
+    Written in bulk by the ingest worker; replays are kept out by ``Receipt``. A point is either a row here or in a
+    block, never both: who wants the points of a series reads them by ``runs.telemetry.reading``.
+    """
 
     series = models.ForeignKey(Series, on_delete=models.CASCADE, related_name="points", db_index=False)
     step = models.FloatField()
@@ -243,6 +252,37 @@ class Point(models.Model):
 
     def __str__(self) -> str:
         return f"{self.series_id}@{self.step}"
+
+
+class PointBlock(models.Model):
+    """Points of a series that are stored together, in the order of their arrival, and never change.
+
+    A block is a sequence of chunks of 1,024 points. ``data`` holds every point; ``extremes_N`` those that are the least
+    or the greatest of ``N`` consecutive ones, so that a chart of many points reads few; ``directory`` says where each
+    chunk is and which steps, rounds and times it spans. ``runs.telemetry.packing`` moves points from ``Point`` to here.
+    """
+
+    series = models.ForeignKey(Series, on_delete=models.CASCADE, related_name="blocks", db_index=False)
+    position = models.BigIntegerField(help_text="how many points of the series were put into blocks before these")
+    count = models.IntegerField()
+    step_low = models.FloatField()
+    step_high = models.FloatField()
+    round_low = models.FloatField(null=True, help_text="empty where no point has a round")
+    round_high = models.FloatField(null=True)
+    time_low = models.FloatField()
+    time_high = models.FloatField()
+    directory = models.BinaryField()
+    extremes_16 = models.BinaryField()
+    extremes_64 = models.BinaryField()
+    extremes_256 = models.BinaryField()
+    extremes_1024 = models.BinaryField()
+    data = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["series", "position"], name="a_block_once_per_series")]
+
+    def __str__(self) -> str:
+        return f"{self.count} points of series {self.series_id}"
 
 
 class Receipt(models.Model):
