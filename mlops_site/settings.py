@@ -63,6 +63,7 @@ INSTALLED_APPS = [
     "devices",
     "runs",
     "health",
+    "alerts",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -244,6 +245,20 @@ S3_BUCKET = env.str("ROUNDTABLE_S3_BUCKET", default="")  # empty: there is none
 S3_REGION = env.str("ROUNDTABLE_S3_REGION", default="")
 S3_ACCESS_KEY = env.str("ROUNDTABLE_S3_ACCESS_KEY", default="")
 S3_SECRET_KEY = _secret("ROUNDTABLE_S3_SECRET_KEY", "ROUNDTABLE_S3_SECRET_KEY_FILE")
+
+# --- Alerts: where they may be told -----------------------------------------------------------------------------------
+# Networks that hooks may reach although they are not public, such as 10.0.0.0/8.
+HOOK_NETWORKS = env.list("ROUNDTABLE_HOOK_NETWORKS", default=[])
+# smtp+tls://user:password@host:587; empty: no e-mail is sent.
+_EMAIL_URL = _secret("ROUNDTABLE_EMAIL_URL", "ROUNDTABLE_EMAIL_URL_FILE")
+EMAIL_CONFIGURED = bool(_EMAIL_URL)
+_EMAIL = environ.Env.email_url_config(_EMAIL_URL or "dummymail://")
+EMAIL_BACKEND = _EMAIL["EMAIL_BACKEND"]
+EMAIL_HOST, EMAIL_PORT = _EMAIL.get("EMAIL_HOST") or "localhost", _EMAIL.get("EMAIL_PORT") or 25
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _EMAIL.get("EMAIL_HOST_USER"), _EMAIL.get("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS, EMAIL_USE_SSL = _EMAIL.get("EMAIL_USE_TLS", False), _EMAIL.get("EMAIL_USE_SSL", False)
+EMAIL_TIMEOUT = 10  # seconds
+DEFAULT_FROM_EMAIL = env.str("ROUNDTABLE_EMAIL_FROM", default="roundtable@localhost")
 
 # --- Watching the platform --------------------------------------------------------------------------------------------
 METRICS_TOKEN = env.str("ROUNDTABLE_METRICS_TOKEN", default="")  # who reads /metrics; empty: this machine alone

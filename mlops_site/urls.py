@@ -8,4 +8,5 @@ urlpatterns = [
     path("configurations/", include("configurations.urls")),
     path("", include("devices.urls")),
     path("", include("health.urls")),
+    path("", include("alerts.urls")),
 ]

@@ -1,0 +1,5 @@
+"""URLs of alerts."""
+
+from alerts.views import urlpatterns
+
+__all__ = ["urlpatterns"]
