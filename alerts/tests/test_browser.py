@@ -71,11 +71,11 @@ def test_alerts_are_set_up_by_hand_and_shown(
     expect(page.get_by_text("put aside by ada")).to_be_visible()
 
     for path in ("alert_list", "rule_create", "channel_create"):
-        page.goto(reverse(path, args=[project.pk]))
         for width, theme in ((1400, "light"), (390, "dark")):
             page.set_viewport_size({"width": width, "height": 900})
             themes: Any = theme
             page.emulate_media(color_scheme=themes)
+            page.goto(reverse(path, args=[project.pk]))  # drawn anew: a change of theme takes a moment
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (path, width)
             found = [one for one in Axe().run(page).response["violations"] if one["impact"] in ("serious", "critical")]
             assert found == [], (path, width, theme)
