@@ -33,10 +33,11 @@ def weighted_mean(contributions: Sequence[tuple[int, Weights]]) -> Weights:
         raise ValueError("no samples to weight by")
     mean: Weights = {}
     for name, like in contributions[0][1].items():
-        sums = np.zeros(like.shape, np.float64)
+        sums, share = np.zeros(like.shape, np.float64), np.empty(like.shape, np.float64)
         for samples, weights in contributions:
-            sums += samples * weights[name].astype(np.float64)
-        mean[name] = (sums / total).astype(like.dtype)
+            sums += np.multiply(weights[name], samples, out=share, dtype=np.float64)
+        sums /= total
+        mean[name] = sums.astype(like.dtype)
     return mean
 
 

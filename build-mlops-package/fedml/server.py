@@ -18,7 +18,7 @@ from fedml.models import MODELS, evaluate
 from fedml.randomness import stream
 from fedml.roster import Member, Roster
 from fedml.samples import Samples
-from fedml.weights import HEADER_LIMIT, Weights, WeightsError, check_like, to_bytes
+from fedml.weights import HEADER_LIMIT, Weights, WeightsError, check_like, size_in_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ def _fetch(store: ModelStore, result: Result, like: Weights) -> Contribution:
     if result.samples < 1:
         raise WeightsError("it announced no samples")
     try:
-        weights = store.get(result.key, result.sha256, max_bytes=len(to_bytes(like)) + HEADER_LIMIT)
+        weights = store.get(result.key, result.sha256, max_bytes=size_in_bytes(like) + HEADER_LIMIT)
     except roundtable.PlatformError as error:
         if error.status not in (400, 403, 404, 413):  # those speak of this object alone
             raise

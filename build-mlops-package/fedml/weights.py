@@ -31,20 +31,21 @@ def from_bytes(content: bytes) -> Weights:
 
     Raises WeightsError for anything else; nothing in the file is executed or trusted beyond its own length.
     """
-    length = int.from_bytes(content[:8], "little")
+    view = memoryview(content)  # slices of it copy nothing
+    length = int.from_bytes(view[:8], "little")
     if len(content) < 8 or length > min(HEADER_LIMIT, len(content) - 8):
         raise WeightsError("not a safetensors file: its header does not fit")
     try:
-        header = json.loads(content[8 : 8 + length])
+        header = json.loads(bytes(view[8 : 8 + length]))
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        return {name: _read_array(content[8 + length :], entry) for name, entry in entries.items()}
+        return {name: _read_array(view[8 + length :], entry) for name, entry in entries.items()}
     except WeightsError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise WeightsError(f"not a safetensors file: {type(error).__name__} in its header") from None
 
 
-def _read_array(data: bytes, entry: Mapping[str, object]) -> Array:
+def _read_array(data: memoryview, entry: Mapping[str, object]) -> Array:
     dtype = _DTYPES.get(str(entry["dtype"]))
     shape, offsets = entry["shape"], entry["data_offsets"]
     if dtype is None:
@@ -58,6 +59,11 @@ def _read_array(data: bytes, entry: Mapping[str, object]) -> Array:
         raise WeightsError("not a safetensors file: an array does not fit")
     native = np.dtype(dtype).newbyteorder("=")
     return np.frombuffer(data[begin:end], dtype=dtype).reshape(shape).astype(native)
+
+
+def size_in_bytes(weights: Mapping[str, Array]) -> int:
+    """The bytes of the arrays, without the header of their file."""
+    return sum(array.nbytes for array in weights.values())
 
 
 def check_like(weights: Weights, expected: Weights) -> None:

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,10 +45,16 @@ class DemoError(Exception):
 
 
 class LocalDevices:
-    """Four agents on this machine, each with its own home, started by ``edge/run.sh`` as on any device."""
+    """Agents on this machine, each with its own home, started by ``edge/run.sh`` as on any device.
 
-    def __init__(self, stack: LocalStack, docker_host: str = "") -> None:
+    Args:
+        docker_host: the engine on which they open containers; empty for processes.
+        names: one agent each.
+    """
+
+    def __init__(self, stack: LocalStack, docker_host: str = "", names: Sequence[str] = DEVICE_NAMES) -> None:
         self.stack = stack
+        self.names = tuple(names)
         self.docker_host = docker_host
         self.home = stack.var / "demo" / "devices"
         self._agents: list[subprocess.Popen[bytes]] = []
@@ -66,7 +73,7 @@ class LocalDevices:
         if self.docker_host:
             environment["DOCKER_HOST"] = self.docker_host
         runtime = "docker" if self.docker_host else "process"
-        for name in DEVICE_NAMES:
+        for name in self.names:
             home = self.home / name
             home.mkdir(parents=True, exist_ok=True)
             command = [str(REPOSITORY / "edge" / "run.sh")]
@@ -89,7 +96,7 @@ class LocalDevices:
                 )
 
     def wait_until_online(self, user: User) -> list[Device]:
-        """Return the four devices once the platform has heard of each.
+        """Return the devices once the platform has heard of each.
 
         Raises:
             DemoError: an agent ended, or did not come online in time; the message holds the end of its output.
@@ -98,14 +105,14 @@ class LocalDevices:
 
         deadline = time.monotonic() + ONLINE_SECONDS
         while time.monotonic() < deadline:
-            devices = list(Device.objects.bound().filter(owner=user, name__in=DEVICE_NAMES, online=True))
-            if len({device.name for device in devices}) == len(DEVICE_NAMES):
+            devices = list(Device.objects.bound().filter(owner=user, name__in=self.names, online=True))
+            if len({device.name for device in devices}) == len(self.names):
                 return devices
-            for name, agent in zip(DEVICE_NAMES, self._agents, strict=True):
+            for name, agent in zip(self.names, self._agents, strict=True):
                 if agent.poll() is not None:
                     raise DemoError(f"The agent of {name} ended:\n{self._console_tail(name)}")
             time.sleep(0.1)
-        raise DemoError(f"Not all devices came online in {ONLINE_SECONDS} s:\n{self._console_tail(DEVICE_NAMES[0])}")
+        raise DemoError(f"Not all devices came online in {ONLINE_SECONDS} s:\n{self._console_tail(self.names[0])}")
 
     def stop(self) -> None:
         """End the agents and what they run."""

@@ -272,7 +272,7 @@ def encode_safetensors(arrays: Mapping[str, Any]) -> bytes:
         dtype = _SAFETENSORS_DTYPES.get(array.dtype.name)
         if dtype is None:
             raise ValueError(f"{name!r} is of type {array.dtype.name}, which safetensors files cannot hold")
-        part: bytes = array.astype(array.dtype.newbyteorder("<")).tobytes()
+        part: bytes = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
         header[name] = {
             "dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, offset + len(part)],
         }  # fmt: skip

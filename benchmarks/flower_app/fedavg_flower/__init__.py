@@ -1,0 +1,1 @@
+"""Federated averaging in Flower, as its guides write it, on NumPy arrays."""
