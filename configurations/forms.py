@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.core import signing
 from django.http import QueryDict
 
+from configurations.access import package_for_user, projects_to_share_with
 from configurations.draft import (
     EXAMPLE_DATA_URL,
     NAME_MAX,
@@ -21,7 +22,7 @@ from configurations.draft import (
     entry_preview,
     rows_autofill,
 )
-from configurations.models import Configuration, Package
+from configurations.models import Package
 from configurations.problems import Problem
 from configurations.row_fields import (
     PACKAGE_KINDS,
@@ -101,10 +102,7 @@ class ConfigurationForm(forms.Form):
         """Fill the form from what was posted, or else from ``draft`` (a configuration to edit or clone)."""
         super().__init__(data, initial=self._initial(draft, user) if draft else initial)
         self.user = user
-        projects = Configuration._meta.get_field("project").related_model
-        member = user.memberships.exclude(role="viewer")
-        choices = projects._default_manager.filter(pk__in=member.values("project")).order_by("name")
-        self.fields["project"].queryset = choices  # type: ignore[attr-defined]
+        self.fields["project"].queryset = projects_to_share_with(user)  # type: ignore[attr-defined]
         self.problems: list[Problem] = []
         self.packages = {kind: self._package(kind) for kind in PACKAGE_KINDS}
         self.data_upload = data_from_token(self["synthetic_data"].value() or "", user)
@@ -132,7 +130,7 @@ class ConfigurationForm(forms.Form):
         sha256 = self[f"{kind}_package"].value() if sha256 is None else sha256
         if not sha256:
             return None
-        return Package.objects.visible_to(self.user).filter(kind=kind, sha256=sha256).first()
+        return package_for_user(self.user, kind, sha256)
 
     @property
     def manifests(self) -> dict[str, dict[str, Any] | None]:

@@ -6,12 +6,12 @@ from typing import Any, cast
 
 from django.contrib import messages
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from configurations.access import configuration_for_user
 from configurations.draft import ConfigurationDraft, EntryPreview, arguments_shown, same_value
 from configurations.forms import ConfigurationForm
 from configurations.models import Configuration
@@ -31,22 +31,6 @@ RUNS_SHOWN = 10
 def _user(request: HttpRequest) -> User:
     """The signed-in user; every view here requires one."""
     return cast(User, request.user)
-
-
-def _get_configuration_for_user(user: User, pk: int, *, change: bool = False) -> Configuration:
-    """The configuration, if ``user`` may see it, and with ``change`` if it is the user's own.
-
-    Raises:
-        Http404: the user may not see it.
-        PermissionDenied: the user sees it through a project, and wants to change it.
-    """
-    configurations = Configuration.objects.visible_to(user).select_related(
-        "owner", "project", "server_package", "client_package"
-    )
-    configuration = get_object_or_404(configurations, pk=pk)
-    if change and configuration.owner_id != user.pk:
-        raise PermissionDenied
-    return configuration
 
 
 @require_safe
@@ -74,7 +58,7 @@ def configuration_list(request: HttpRequest) -> HttpResponse:
 def configuration_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """What a configuration is made of, what its commands would be, and the runs that were made of it."""
     user = _user(request)
-    configuration = _get_configuration_for_user(user, pk)
+    configuration = configuration_for_user(user, pk)
     runs = configuration.runs.visible_to(user).select_related("project").order_by("-created_at", "-pk")
     context = {
         "configuration": configuration,
@@ -125,7 +109,7 @@ def configuration_create_view(request: HttpRequest) -> HttpResponse:
 def configuration_edit(request: HttpRequest, pk: int) -> HttpResponse:
     """New values of a configuration."""
     user = _user(request)
-    configuration = _get_configuration_for_user(user, pk, change=True)
+    configuration = configuration_for_user(user, pk, change=True)
     form = ConfigurationForm(
         request.POST if request.method == "POST" else None, user=user, draft=ConfigurationDraft.of(configuration)
     )
@@ -136,7 +120,7 @@ def configuration_edit(request: HttpRequest, pk: int) -> HttpResponse:
 def configuration_clone(request: HttpRequest, pk: int) -> HttpResponse:
     """The form of a new configuration, filled with the values of another one. Nothing is saved yet."""
     user = _user(request)
-    configuration = _get_configuration_for_user(user, pk)
+    configuration = configuration_for_user(user, pk)
     form = ConfigurationForm(user=user, draft=clone_draft(configuration, owner=user))
     return _form_page(request, form, None, cloned=configuration)
 
@@ -191,7 +175,7 @@ def configuration_preview(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def configuration_delete_view(request: HttpRequest, pk: int) -> HttpResponse:
     """Say what is lost, and delete the configuration."""
-    configuration = _get_configuration_for_user(_user(request), pk, change=True)
+    configuration = configuration_for_user(_user(request), pk, change=True)
     refusal = None
     if request.method == "POST":
         try:

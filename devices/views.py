@@ -7,7 +7,6 @@ from typing import Any, cast
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -16,6 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from devices import services
+from devices.access import device_for_change, device_for_user
 from devices.broker import BrokerError
 from devices.checks import self_check_read
 from devices.forms import DeviceNameForm
@@ -63,7 +63,7 @@ def device_list(request: HttpRequest) -> HttpResponse:
 @require_safe
 def device_detail(request: HttpRequest, device_id: int) -> HttpResponse:
     """Everything that is known of a device, and the runs that it took part in."""
-    device = _get_device_for_user(request, device_id)
+    device = device_for_user(_user(request), device_id)
     seen = device.run_devices.filter(run__project__memberships__user=_user(request)).select_related("run__project")
     context = {
         "device": device,
@@ -109,7 +109,7 @@ def device_bind_progress(request: HttpRequest, code_id: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def device_rename(request: HttpRequest, device_id: int) -> HttpResponse:
     """Give a device another name."""
-    device = _get_device_to_change(request, device_id)
+    device = device_for_change(_user(request), device_id)
     form = DeviceNameForm(request.POST or None, initial={"name": device.name})
     if request.method == "POST" and form.is_valid():
         services.device_rename(device, form.cleaned_data["name"])
@@ -122,14 +122,14 @@ def device_rename(request: HttpRequest, device_id: int) -> HttpResponse:
 @require_safe
 def device_rotate(request: HttpRequest, device_id: int) -> HttpResponse:
     """Say how the device's secrets are renewed: the device does it, as only it may learn the new ones."""
-    device = _get_device_to_change(request, device_id)
+    device = device_for_change(_user(request), device_id)
     return render(request, "devices/device_rotate.html", {"device": device})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def device_unbind(request: HttpRequest, device_id: int) -> HttpResponse:
     """Say what unbinding costs; on POST end the device's credentials."""
-    device = _get_device_to_change(request, device_id)
+    device = device_for_change(_user(request), device_id)
     if request.method == "POST":
         try:
             services.device_unbind(device)
@@ -155,19 +155,6 @@ def _devices_of(user: User, whose: str) -> QuerySet[Device]:
     if whose == "team":
         return devices.exclude(owner=user)
     return devices
-
-
-def _get_device_for_user(request: HttpRequest, device_id: int) -> Device:
-    """Return a device that the user may see; 404 for all others."""
-    return get_object_or_404(Device.objects.visible_to(_user(request)).select_related("owner"), pk=device_id)
-
-
-def _get_device_to_change(request: HttpRequest, device_id: int) -> Device:
-    """Return a bound device that the user may change; 403 for a project mate, 404 for a stranger."""
-    device = _get_device_for_user(request, device_id)
-    if device.owner_id != _user(request).pk:
-        raise PermissionDenied(f"Only {device.owner.get_username()}, who bound this device, may change it.")
-    return get_object_or_404(Device.objects.bound(), pk=device.pk)
 
 
 def _may_change(request: HttpRequest, device: Device) -> bool:

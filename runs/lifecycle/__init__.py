@@ -16,6 +16,7 @@ from runs.lifecycle.control import run_start, run_stop, stage_retry
 from runs.lifecycle.creation import run_create, run_preview
 from runs.lifecycle.dispatching import dispatch_prepare, dispatch_sent, stop_commands
 from runs.lifecycle.errors import RunRefused
+from runs.lifecycle.naming import run_rename
 from runs.lifecycle.reaper import reap, sweep
 from runs.lifecycle.rendering import run_render
 from runs.lifecycle.reports import (
@@ -56,6 +57,7 @@ __all__ = [
     "round_apply",
     "run_create",
     "run_preview",
+    "run_rename",
     "run_render",
     "run_start",
     "run_stop",

@@ -12,6 +12,7 @@ from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.tests.objects import make_device, make_project, make_run, make_user
+from runs.lifecycle import naming
 from runs.models import Membership, Project, Role, Run, Stage, StageName, StoredModel
 from runs.states import InstanceStatus, RunState, StageState
 from runs.tests.conftest import Sent
@@ -281,7 +282,7 @@ def test_a_rename_tells_of_the_run_as_it_is_now(run: Run, monkeypatch: pytest.Mo
     stale = Run.objects.get(pk=run.pk)
     Run.objects.filter(pk=run.pk).update(state=RunState.RUNNING, frame_number=F("frame_number") + 7)
     monkeypatch.setattr(run_page, "run_for_change", lambda user, run_id: stale)
-    monkeypatch.setattr(run_page, "frame_record", lambda run_id, items: recorded.append((run_id, items)))
+    monkeypatch.setattr(naming, "frame_record", lambda run_id, items: recorded.append((run_id, items)))
     as_user("grace").post(reverse("run_rename", args=[run.pk]), {"name": "new"})
     now = Run.objects.get(pk=run.pk)
     assert (now.name, now.state, now.frame_number) == ("new", RunState.RUNNING, run.frame_number + 7)

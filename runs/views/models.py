@@ -11,9 +11,9 @@ from django.urls import path
 from django.views.decorators.http import require_safe
 
 from mlops_site.downloads import file_response
+from runs.access import run_for_user
 from runs.model_store import model_path
 from runs.models import StoredModel
-from runs.views.run_page import run_for_user
 
 logger = logging.getLogger(__name__)
 

@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import path
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from devices.models import Device
 from mlops_site.lists import Listing, listing
+from runs.access import CHANGING_ROLES, membership_for_removal, membership_for_user, project_for_owner
 from runs.device_choice import devices_now, state_counts
 from runs.forms import MemberForm, ProjectForm
 from runs.models import Membership, Project, Role, Run
 from runs.projects import ProjectRefused, member_remove, member_set, project_create, project_delete
 from runs.states import RunState
-
-CHANGING_ROLES = (Role.OWNER, Role.MEMBER)
-
-
-def membership_for_user(user: Any, project_id: int) -> Membership:
-    """The user's membership in a project, with the project at hand.
-
-    Raises:
-        Http404: there is no such project, or the user is no member of it.
-    """
-    return get_object_or_404(Membership.objects.select_related("project"), project=project_id, user=user)
-
-
-def project_for_owner(user: Any, project_id: int) -> Project:
-    """The project, for what only owners may do.
-
-    Raises:
-        Http404: there is no such project, or the user is no member of it.
-        PermissionDenied: the user is a member, but not an owner.
-    """
-    membership = membership_for_user(user, project_id)
-    if membership.role != Role.OWNER:
-        raise PermissionDenied("Only owners of the project may do this. Ask one of them.")
-    return membership.project
 
 
 @require_safe
@@ -176,18 +150,14 @@ def member_add(request: HttpRequest, project_id: int) -> HttpResponse:
 @require_POST
 def member_delete(request: HttpRequest, project_id: int, membership_id: int) -> HttpResponse:
     """Remove a member; everybody may leave."""
-    own = membership_for_user(request.user, project_id)
-    project = own.project
-    leaving = own.pk == membership_id
-    if not leaving and own.role != Role.OWNER:
-        raise PermissionDenied("Only owners of the project may remove members. Ask one of them.")
-    membership = get_object_or_404(project.memberships.select_related("user", "project"), pk=membership_id)
+    membership = membership_for_removal(request.user, project_id, membership_id)
+    project = membership.project
     try:
         member_remove(membership=membership)
     except ProjectRefused as refused:
         messages.error(request, str(refused))
         return redirect(project)
-    if leaving:
+    if membership.user_id == request.user.pk:
         messages.success(request, f"You have left {project}.")
         return redirect("project_list")
     messages.success(request, f"{membership.user} is no longer a member.")

@@ -13,9 +13,9 @@ from django.utils.cache import patch_cache_control
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
 
+from runs.access import run_for_user
 from runs.models import Series
 from runs.telemetry.charts import AXES, SERIES_POINTS, Axis, window_points
-from runs.views.run_page import run_for_user
 
 SERIES_MAX = 200
 WIDTH_MAX = 4_000

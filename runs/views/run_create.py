@@ -6,7 +6,6 @@ import shlex
 from typing import Any
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -16,26 +15,13 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from configurations.models import Configuration
 from devices.models import Device
 from runs import lifecycle
+from runs.access import project_for_run
 from runs.device_choice import devices_now, state_counts
 from runs.forms import RunForm, overrides_of, parameter_sections
 from runs.models import Project
 from runs.names import run_name_suggest
 from runs.pipeline.backend_choice import backend_choice
 from runs.pipeline.backends import BackendUnknown
-from runs.views.projects import CHANGING_ROLES, membership_for_user
-
-
-def _project_for_run(user: Any, project_id: int) -> Project:
-    """The project, if ``user`` may create runs in it.
-
-    Raises:
-        Http404: the user may not even see it.
-        PermissionDenied: the user is a viewer.
-    """
-    membership = membership_for_user(user, project_id)
-    if membership.role not in CHANGING_ROLES:
-        raise PermissionDenied("Viewers of a project cannot create runs. Ask an owner of the project for more.")
-    return membership.project
 
 
 def _configurations(user: Any) -> QuerySet[Configuration]:
@@ -45,7 +31,7 @@ def _configurations(user: Any) -> QuerySet[Configuration]:
 @require_http_methods(["GET", "HEAD", "POST"])
 def run_new(request: HttpRequest, project_id: int) -> HttpResponse:
     """Show the form, or create the run and, where asked, start it."""
-    project = _project_for_run(request.user, project_id)
+    project = project_for_run(request.user, project_id)
     devices = devices_now(Device.objects.of_project(project).select_related("owner").order_by("name"))
     form = RunForm(
         request.POST or None,
@@ -113,7 +99,7 @@ def _configuration_context(request: HttpRequest, configuration_id: Any, data: An
 @require_safe
 def run_form_configuration(request: HttpRequest, project_id: int) -> HttpResponse:
     """The fragment that shows the chosen configuration, with its values as fields."""
-    _project_for_run(request.user, project_id)
+    project_for_run(request.user, project_id)
     context = _configuration_context(request, request.GET.get("configuration"), None)
     return render(request, "runs/_run_form_configuration.html", context)
 
@@ -121,7 +107,7 @@ def run_form_configuration(request: HttpRequest, project_id: int) -> HttpRespons
 @require_POST
 def run_form_preview(request: HttpRequest, project_id: int) -> HttpResponse:
     """The fragment with the commands that the form, as it stands, would start; nothing is saved."""
-    project = _project_for_run(request.user, project_id)
+    project = project_for_run(request.user, project_id)
     configuration_id = request.POST.get("configuration", "")
     device_ids = [int(value) for value in request.POST.getlist("devices") if value.isdecimal()]
     context: dict[str, Any] = {"missing": not (configuration_id.isdecimal() and device_ids)}

@@ -12,8 +12,8 @@ from django.http import Http404, HttpRequest, StreamingHttpResponse
 from django.urls import path
 from django.views.decorators.http import require_safe
 
+from runs.access import run_for_user
 from runs.models import LogLine
-from runs.views.run_page import run_for_user
 
 LINES_AT_ONCE = 5_000
 _REPORTER = re.compile(r"server|edge:[0-9]{1,18}|stage:[a-z_]{1,30}")

@@ -7,8 +7,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonR
 from django.urls import path
 from django.views.decorators.http import require_safe
 
+from runs.access import run_for_user
 from runs.models import LogLine
-from runs.views.run_page import run_for_user
 
 LINES_AT_ONCE = 1_000
 # A level stands for itself and everything graver.

@@ -6,8 +6,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.http import require_safe
 
+from runs.access import run_for_user
 from runs.live.payloads import model_item
-from runs.views.run_page import run_for_user
 
 MODELS_MAX = 10_000
 

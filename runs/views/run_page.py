@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
@@ -16,13 +14,13 @@ from django.views.decorators.http import require_POST, require_safe
 
 from configurations.expressions import ExpressionError
 from runs import lifecycle
+from runs.access import run_for_change, run_may_change
+from runs.access import run_for_user as run_for_user
 from runs.lifecycle.rendering import RunDraft, run_draft
-from runs.live.broadcast import frame_record
 from runs.live.payloads import Item, device_item, round_item, run_item, stage_item
-from runs.models import Role, Run, Stage, StageName
+from runs.models import Run, Stage, StageName
 from runs.states import RunState
 
-NAME_MAX_LENGTH = 120
 COMMANDS_MAX = 100  # shown on the Configuration tab
 
 TABS = [
@@ -48,31 +46,6 @@ MODEL_KINDS = [
 ]
 
 
-def run_for_user(user: Any, run_id: int) -> Run:
-    """Return the run if ``user`` may see it.
-
-    Raises:
-        Http404: there is no such run, or it belongs to a project of which the user is no member.
-    """
-    runs = Run.objects.visible_to(user).select_related(
-        "project", "created_by", "started_by", "server_package", "client_package"
-    )
-    return get_object_or_404(runs, pk=run_id)
-
-
-def run_for_change(user: Any, run_id: int) -> Run:
-    """Return the run if ``user`` may change it.
-
-    Raises:
-        Http404: the user may not even see it.
-        PermissionDenied: the user is a viewer of the project.
-    """
-    run = run_for_user(user, run_id)
-    if not _may_change(run, user):
-        raise PermissionDenied("Viewers of a project cannot change its runs. Ask an owner of the project for more.")
-    return run
-
-
 @require_safe
 def run_detail(request: HttpRequest, run_id: int) -> HttpResponse:
     run = run_for_user(request.user, run_id)
@@ -87,7 +60,7 @@ def run_detail(request: HttpRequest, run_id: int) -> HttpResponse:
     open_tab = request.GET.get("tab")
     context = {
         "run": run,
-        "can_change": _may_change(run, request.user),
+        "can_change": run_may_change(run, request.user),
         "can_start": run.state == RunState.CREATED,
         "can_stop": run.state in RunState.active() and run.state != RunState.STOPPING,
         "tabs": [{**tab, "template": f"runs/tabs/{tab['name']}.html"} for tab in TABS],
@@ -154,18 +127,11 @@ def stage_retry(request: HttpRequest, run_id: int, name: str) -> HttpResponse:
 @require_POST
 def run_rename(request: HttpRequest, run_id: int) -> HttpResponse:
     run = run_for_change(request.user, run_id)
-    name = " ".join(request.POST.get("name", "").split())
-    if not name or len(name) > NAME_MAX_LENGTH:
-        return _answer(request, run, f"A run's name has 1 to {NAME_MAX_LENGTH} characters.")
-    with transaction.atomic():
-        Run.objects.filter(pk=run.pk).update(name=name)
-        run.refresh_from_db()  # under the lock of the update: the frame tells of the run as it is now
-        frame_record(run.pk, [run_item(run)])
+    try:
+        lifecycle.run_rename(run=run, name=request.POST.get("name", ""))
+    except lifecycle.RunRefused as refusal:
+        return _answer(request, run, str(refusal))
     return _answer(request, run)
-
-
-def _may_change(run: Run, user: Any) -> bool:
-    return run.project.role_of(user) in (Role.OWNER, Role.MEMBER)
 
 
 def _answer(request: HttpRequest, run: Run, refusal: str = "") -> HttpResponse:
