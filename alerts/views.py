@@ -16,8 +16,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from alerts.delivery import channel_test
 from alerts.forms import RULE_FIELDS, ChannelForm, RuleForm
 from alerts.models import Alert, Channel, Rule
+from runs.access import CHANGING_ROLES, membership_for_user
 from runs.models import Project
-from runs.views.projects import CHANGING_ROLES, membership_for_user
 
 PAST_PER_PAGE = 25
 OPEN_SHOWN = 100
