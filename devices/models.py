@@ -43,6 +43,9 @@ class Device(models.Model):
     python = models.CharField(max_length=40, blank=True)
     agent_version = models.CharField(max_length=40, blank=True)
     runtime = models.CharField(max_length=20, blank=True, help_text="how instances are opened: process, docker")
+    clock_samples = models.JSONField(
+        default=list, help_text="seconds by which its clock was ahead of ingest's, less the way: the last of its messages"
+    )
     check_result = models.JSONField(null=True, help_text="the agent's last self-check")
     token_hash = models.CharField(max_length=64, help_text="sha256 of the device token's secret")
     credentials_rotated_at = models.DateTimeField(default=timezone.now)
@@ -59,6 +62,15 @@ class Device(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("device_detail", args=[self.pk])
+
+    @property
+    def clock_offset(self) -> float | None:
+        """Seconds by which the device's clock is ahead of the platform's; None where nothing is known.
+
+        A message takes some time on its way, which makes the clock look late by as much: of the last samples the
+        greatest is the nearest to the truth.
+        """
+        return max(self.clock_samples, default=None)
 
     @property
     def gpu_names(self) -> list[str]:

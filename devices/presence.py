@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from django.contrib.auth import get_user_model
 from django.db import transaction
-from django.db.models import Max, Q
+from django.db.models import Max, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -20,6 +20,7 @@ from runs.states import DeviceState, InstanceStatus
 
 # An agent repeats its presence every 30 s; three of them missing in a row is silence.
 SILENT_SECONDS = 90
+CLOCK_SAMPLES = 5  # of a device's clock, one a presence message
 
 
 def presence_apply(edge_id: int, payload: PresencePayload, retained: bool) -> bool:
@@ -47,6 +48,7 @@ def presence_apply(edge_id: int, payload: PresencePayload, retained: bool) -> bo
         with transaction.atomic():
             changed = devices.filter(online=False).update(online=True, online_since=now)
             devices.update(
+                **_clock_sample(devices, payload, retained),
                 boot=payload.boot,
                 last_seen_at=now,
                 check_result=payload.check,
@@ -55,6 +57,14 @@ def presence_apply(edge_id: int, payload: PresencePayload, retained: bool) -> bo
     if changed:
         devices_notify([edge_id])
     return bool(changed)
+
+
+def _clock_sample(devices: QuerySet[Device], payload: PresencePayload, retained: bool) -> dict[str, list[float]]:
+    """The column with the last samples of the device's clock, this message's among them; a retained one is too old."""
+    if retained or payload.time is None:
+        return {}
+    earlier: list[float] = devices.values_list("clock_samples", flat=True).first() or []
+    return {"clock_samples": [*earlier, round(payload.time - time.time(), 3)][-CLOCK_SAMPLES:]}
 
 
 def devices_mark_silent() -> list[int]:

@@ -153,6 +153,11 @@ class RunDevice(models.Model):
     exit_code = models.IntegerField(null=True)
     command_sent_at = models.DateTimeField(null=True)
     first_report_at = models.DateTimeField(null=True)
+    phase_times = models.JSONField(
+        default=dict, help_text="{phase: when it was first heard of, progress: when that last changed}, seconds, UTC"
+    )
+    alive_at = models.DateTimeField(null=True, help_text="when the instance itself was first heard of")
+    clock_offset = models.FloatField(null=True, help_text="seconds by which the device's clock was ahead in this run")
     token_hash = models.CharField(max_length=64, blank=True)
     missing_since = models.DateTimeField(null=True, help_text="since when the device lists the run no more")
     holds_device = models.BooleanField(default=False, help_text="the device works, or is about to, for this run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import secrets
@@ -103,29 +104,32 @@ def _converse(
     conversation.say(Online(conversation.instance, samples.x.shape[1], data.classes, len(samples)))
     logger.info("online with %d samples for training, %d for validation", len(samples), len(data.split.test))
     heard_at, connections = time.monotonic(), conversation.link.connections
-    while True:
-        pause = ONLINE_SECONDS if isinstance(conversation.pending, Online) else RESULT_SECONDS
-        if conversation.link.connections != connections or time.monotonic() - conversation.said_at >= pause:
-            connections = conversation.link.connections
-            conversation.repeat()
-        order = _next_order(conversation.link, min(pause, 0.5))
-        if order is None:
-            if time.monotonic() - heard_at > settings.server_timeout:
-                raise ServerSilent(f"nothing was heard of the aggregator for {settings.server_timeout:g} s")
-            continue
-        if isinstance(order, Finish):
-            return order.reason
-        if isinstance(order, Train) and order.round > conversation.last_round:
-            conversation.pending = None
-            result = _train_round(settings, store, conversation.instance, order, data)
-            conversation.last_round, conversation.last_result = order.round, result
-            conversation.say(result)
-        elif isinstance(order, Train) and order.round == conversation.last_round:
-            conversation.pending = conversation.last_result
-            conversation.repeat()
-        else:
-            conversation.pending = None
-        heard_at = time.monotonic()
+    with contextlib.ExitStack() as waiting:  # holds the span from a result to the next order
+        while True:
+            pause = ONLINE_SECONDS if isinstance(conversation.pending, Online) else RESULT_SECONDS
+            if conversation.link.connections != connections or time.monotonic() - conversation.said_at >= pause:
+                connections = conversation.link.connections
+                conversation.repeat()
+            order = _next_order(conversation.link, min(pause, 0.5))
+            if order is None:
+                if time.monotonic() - heard_at > settings.server_timeout:
+                    raise ServerSilent(f"nothing was heard of the aggregator for {settings.server_timeout:g} s")
+                continue
+            if isinstance(order, Finish):
+                return order.reason
+            if isinstance(order, Train) and order.round > conversation.last_round:
+                waiting.close()
+                conversation.pending = None
+                result = _train_round(settings, store, conversation.instance, order, data)
+                conversation.last_round, conversation.last_result = order.round, result
+                conversation.say(result)
+                waiting.enter_context(roundtable.event("wait", order.round))
+            elif isinstance(order, Train) and order.round == conversation.last_round:
+                conversation.pending = conversation.last_result
+                conversation.repeat()
+            else:
+                conversation.pending = None
+            heard_at = time.monotonic()
 
 
 def _tell_failure(conversation: _Conversation, reason: str) -> bool:

@@ -91,7 +91,7 @@ def test_it_learns_the_digits_and_reports_everything(make_world: MakeWorld) -> N
         assert {point["name"] for point in curves} == {"train_loss", "train_accuracy", "val_loss", "val_accuracy"}
         steps = [(point["step"], point["round"]) for point in curves if point["name"] == "val_loss"]
         assert steps == [(step, step // 2) for step in range(20)]
-        assert {payload["event_name"] for payload in of(edge_id, "event")} == {"download", "train", "upload"}
+        assert {payload["event_name"] for payload in of(edge_id, "event")} == {"download", "train", "upload", "wait"}
     assert f"finished 10 rounds: accuracy {accuracy[9]:.4f}" in world.instances[0].log
     weights = safetensors.numpy.load(world.store.aggregated()[-1].content)
     assert {name: array.shape for name, array in weights.items()} == {"linear.weight": (10, 64), "linear.bias": (10,)}

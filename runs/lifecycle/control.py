@@ -170,4 +170,6 @@ def _begin_anew(turn: RunTurn, part: RunDevice) -> None:
         command_sent_at=None,
         missing_since=None,
         first_report_at=None,
+        phase_times={},
+        alive_at=None,
     )

@@ -61,6 +61,11 @@ def _part_apply(turn: RunTurn, part: RunDevice, status: InstanceStatus, payload:
     phase = "" if status in InstanceStatus.ended() else payload.phase[:20]
     reason = sentence(payload.reason)
     first = part.first_report_at or now
+    heard = {
+        "first_report_at": first,
+        "phase_times": _phase_times(part, payload, now.timestamp()),
+        "clock_offset": part.device.clock_offset if part.device else None,
+    }
     if part.status != status:
         return turn.move_device(
             part,
@@ -69,7 +74,7 @@ def _part_apply(turn: RunTurn, part: RunDevice, status: InstanceStatus, payload:
             phase=phase,
             progress=payload.progress,
             exit_code=payload.exit_code,
-            first_report_at=first,
+            **heard,
         )
     if status in InstanceStatus.ended():
         return False
@@ -77,8 +82,18 @@ def _part_apply(turn: RunTurn, part: RunDevice, status: InstanceStatus, payload:
         reason = part.reason
     if (part.phase, part.progress, part.reason) == (phase, payload.progress, reason):
         return False
-    turn.write(part, phase=phase, progress=payload.progress, reason=reason, first_report_at=first)
+    turn.write(part, phase=phase, progress=payload.progress, reason=reason, **heard)
     return True
+
+
+def _phase_times(part: RunDevice, payload: StatusPayload, now: float) -> dict[str, float]:
+    """When each phase of the opening was first heard of, and when its progress last changed."""
+    times = dict(part.phase_times)
+    if payload.phase:
+        times.setdefault(payload.phase[:20], now)
+    if (payload.phase, payload.progress) != (part.phase, part.progress):
+        times["progress"] = now
+    return times
 
 
 def aggregator_status_apply(run_id: int, payload: StatusPayload) -> bool:

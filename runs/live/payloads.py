@@ -76,6 +76,8 @@ class DeviceItem(TypedDict):
     progress: float | None
     online: bool
     exit_code: int | None
+    delivery: dict[str, float]
+    clock_offset: float | None
 
 
 class SeriesDescriptor(TypedDict):
@@ -205,6 +207,8 @@ def device_item(part: RunDevice) -> DeviceItem:
         "progress": part.progress,
         "online": bool(device and device.online),
         "exit_code": part.exit_code,
+        "delivery": _delivery(part),
+        "clock_offset": part.clock_offset,
     }
 
 
@@ -286,6 +290,12 @@ def log_items(lines: Iterable[tuple[str, LogRow]]) -> list[LogItem]:
             items.append(log_item(reporter, rows))
         rows.append(row)
     return items
+
+
+def _delivery(part: RunDevice) -> dict[str, float]:
+    """When each step of the way to the device was heard of; a step that was not is missing."""
+    moments = {"sent": part.command_sent_at, "received": part.first_report_at, "alive": part.alive_at}
+    return part.phase_times | {name: moment.timestamp() for name, moment in moments.items() if moment}
 
 
 def _number(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ from runs.models import Round, Run
 from runs.telemetry.best import Candidate, best_metric
 from runs.telemetry.bulk import LogLineRow, ReceiptKey, SeriesChange, bulk
 from runs.telemetry.levels import level_of
+from runs.telemetry.life import life_apply, signs_of_life
 from runs.telemetry.payloads import (
     EventPayload,
     LogPayload,
@@ -115,8 +116,9 @@ def reports_store(reports: Sequence[Report], book: SeriesBook) -> Stored:
         stored.lines = _lines_store(runs)
         _points_store(new_points, runs, book)
         items: dict[int, list[Item]] = {}
+        alive = signs_of_life(new)
         for run_id in sorted(runs):
-            items[run_id] = _run_store(run_id, runs[run_id])
+            items[run_id] = _run_store(run_id, runs[run_id], alive.get(run_id, ()))
         frames_record({run_id: its for run_id, its in items.items() if its})
     return stored
 
@@ -232,10 +234,10 @@ def _lines_store(runs: dict[int, _RunBatch]) -> int:
     return count
 
 
-def _run_store(run_id: int, batch: _RunBatch) -> list[Item]:
+def _run_store(run_id: int, batch: _RunBatch, alive: Collection[int]) -> list[Item]:
     """Store what concerns the run as a whole, and return the items that tell of the whole batch."""
     run = Run.objects.select_for_update(no_key=True).get(pk=run_id)
-    items: list[Item] = []
+    items: list[Item] = [*life_apply(run, alive)]
     if batch.points:
         bulk().series_update(list(batch.changes.values()))
         items.append(points_item(batch.series, batch.points))
