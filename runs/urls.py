@@ -3,7 +3,7 @@
 from django.urls import URLPattern
 
 from runs import api
-from runs.views import models, projects, run_chart, run_create, run_log_file, run_logs, run_models, run_page
+from runs.views import models, projects, run_chart, run_create, run_log_file, run_logs, run_models, run_page, run_timeline
 
 urlpatterns: list[URLPattern] = [
     *projects.urlpatterns,
@@ -13,6 +13,7 @@ urlpatterns: list[URLPattern] = [
     *run_models.urlpatterns,
     *run_log_file.urlpatterns,
     *run_chart.urlpatterns,
+    *run_timeline.urlpatterns,
     *models.urlpatterns,
     *api.urlpatterns,
 ]

@@ -78,6 +78,7 @@ class DeviceItem(TypedDict):
     exit_code: int | None
     delivery: dict[str, float]
     clock_offset: float | None
+    runtime: str
 
 
 class SeriesDescriptor(TypedDict):
@@ -209,6 +210,7 @@ def device_item(part: RunDevice) -> DeviceItem:
         "exit_code": part.exit_code,
         "delivery": _delivery(part),
         "clock_offset": part.clock_offset,
+        "runtime": device.runtime if device else "",
     }
 
 

@@ -26,6 +26,7 @@ COMMANDS_MAX = 100  # shown on the Configuration tab
 TABS = [
     {"name": "overview", "label": "Overview", "icon": "layout-dashboard"},
     {"name": "training", "label": "Training status", "icon": "devices"},
+    {"name": "timeline", "label": "Timeline", "icon": "timeline"},
     {"name": "results", "label": "Results", "icon": "chart-line"},
     {"name": "system", "label": "System", "icon": "activity-heartbeat"},
     {"name": "models", "label": "Models", "icon": "box"},

@@ -2,6 +2,7 @@
 import { actionsStart } from "./actions.js";
 import { chartsStart } from "./charts.js";
 import { chartViewStart } from "./chart_view.js";
+import { deliveryStart } from "./delivery.js";
 import { devicesStart } from "./devices.js";
 import { headerStart, indicatorStart } from "./header.js";
 import { LogSource } from "./log_source.js";
@@ -12,6 +13,7 @@ import { follow } from "./socket.js";
 import { stagesStart } from "./stages.js";
 import { Store } from "./store.js";
 import { tabsStart } from "./tabs.js";
+import { timelineStart } from "./timeline.js";
 import { topologyStart } from "./topology.js";
 
 const root = document.getElementById("run");
@@ -20,7 +22,10 @@ store.apply(JSON.parse(document.getElementById("run-items").textContent));
 
 const source = new LogSource(root.dataset.linesUrl, store);
 const logs = logsStart(root.querySelector("[data-logs]"), store, source);
-const tabs = tabsStart(root, (name) => name === "logs" && logs.opened(), "tab");
+const timeline = timelineStart(root.querySelector("[data-timeline]"), store);
+deliveryStart(root.querySelector("[data-delivery]"), store);
+const opened = { logs: () => logs.opened(), timeline: () => timeline.opened() };
+const tabs = tabsStart(root, (name) => opened[name]?.(), "tab");
 
 function openLog(reporter) {
   logs.open(reporter);

@@ -4,10 +4,10 @@ import { Series } from "./series.js";
 
 /**
  * Names that listeners can follow. Each listener gets what changed:
- * run, round: nothing; stage, device, model: a Set of keys; points: a Set of Series; log: a list of lines
+ * run, round: nothing; stage, device, model: a Set of keys; event: a Set of items; points: a Set of Series; log: a list of lines
  * `{id, reporter, time, stream, level, line}` in the order of their ids; all: everything was replaced.
  */
-const TOPICS = ["all", "run", "round", "stage", "device", "model", "points", "log"];
+const TOPICS = ["all", "run", "round", "stage", "device", "model", "event", "points", "log"];
 
 export class Store {
   constructor() {
@@ -24,12 +24,14 @@ export class Store {
     this.series = new Map();
     this.figures = null;
     this.changes = new Map();
+    this.clockAhead ??= 0; // seconds by which the platform's clock is ahead of the browser's
   }
 
   /** Take in a snapshot (runs.live.snapshot) in place of everything that was known. */
   restore(snapshot) {
     this.clear();
     this.figures = snapshot;
+    this.clockAhead = snapshot.time - Date.now() / 1000;
     this.apply([
       snapshot.run,
       ...snapshot.stages,
@@ -74,6 +76,9 @@ export class Store {
         case "model":
           this.models.set(item.id, item);
           this.#mark("model", item.id);
+          break;
+        case "event":
+          this.#mark("event", item);
           break;
         case "points":
           this.#points(item);
