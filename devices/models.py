@@ -44,7 +44,8 @@ class Device(models.Model):
     agent_version = models.CharField(max_length=40, blank=True)
     runtime = models.CharField(max_length=20, blank=True, help_text="how instances are opened: process, docker")
     clock_samples = models.JSONField(
-        default=list, help_text="seconds by which its clock was ahead of ingest's, less the way: the last of its messages"
+        default=list,
+        help_text="seconds by which its clock was ahead of ingest's, less the way: the last of its messages",
     )
     check_result = models.JSONField(null=True, help_text="the agent's last self-check")
     token_hash = models.CharField(max_length=64, help_text="sha256 of the device token's secret")

@@ -3,7 +3,17 @@
 from django.urls import URLPattern
 
 from runs import api
-from runs.views import models, projects, run_chart, run_create, run_log_file, run_logs, run_models, run_page, run_timeline
+from runs.views import (
+    models,
+    projects,
+    run_chart,
+    run_create,
+    run_log_file,
+    run_logs,
+    run_models,
+    run_page,
+    run_timeline,
+)
 
 urlpatterns: list[URLPattern] = [
     *projects.urlpatterns,

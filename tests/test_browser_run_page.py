@@ -38,7 +38,7 @@ from tests.servers import Server
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_url")]
 
 TIMEOUT = 20_000  # milliseconds; a busy machine is slow
-TABS = ["overview", "training", "results", "system", "models", "logs", "configuration"]
+TABS = ["overview", "training", "timeline", "results", "system", "models", "logs", "configuration"]
 MANIFEST = {
     "kind": "server",
     "root": "package",
@@ -456,7 +456,7 @@ def test_tabs_are_worked_by_keys_and_stand_in_the_address(
     assert page.url.endswith("?tab=configuration")
     expect(page.locator(".run-command pre").first).to_have_text("python fedml/main.py")
     page.keyboard.press("Home")
-    assert page.url.endswith(f"/runs/{run.pk}/")
+    expect(page).to_have_url(f"{web.url}/runs/{run.pk}/")
     page.get_by_role("tab", name="Training status").click()
     page.locator(f"#device-{run.run_devices.get(client_index=2).edge_id}").get_by_role("link", name="Log").click()
     expect(page.get_by_label("Log of")).to_have_value(f"edge:{run.run_devices.get(client_index=2).edge_id}")

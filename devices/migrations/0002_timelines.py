@@ -4,15 +4,17 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('devices', '0001_initial'),
+        ("devices", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='device',
-            name='clock_samples',
-            field=models.JSONField(default=list, help_text="seconds by which its clock was ahead of ingest's, less the way: the last of its messages"),
+            model_name="device",
+            name="clock_samples",
+            field=models.JSONField(
+                default=list,
+                help_text="seconds by which its clock was ahead of ingest's, less the way: the last of its messages",
+            ),
         ),
     ]

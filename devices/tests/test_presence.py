@@ -214,3 +214,14 @@ def test_words_of_a_machine_are_cut_and_cleaned() -> None:
 def test_a_presence_of_another_form_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         PresencePayload.model_validate({"state": "ONLINE", "boot": "b", "time": 1.0} | values)
+
+
+def test_the_devices_clock_is_compared_with_ours_and_the_last_samples_count(device: Device, notices: Notices) -> None:
+    for ahead in (9.0, 1.0, 2.0, 3.0, 2.5, 2.25):
+        payload = PresencePayload(state="ONLINE", boot="boot-1", time=time.time() + ahead)
+        presence_apply(device.pk, payload, retained=False)
+    presence_apply(device.pk, PresencePayload(state="ONLINE", boot="boot-1", time=time.time() + 8), retained=True)
+    device.refresh_from_db()
+    assert len(device.clock_samples) == 5
+    assert device.clock_offset == pytest.approx(3.0, abs=0.9)
+    assert Device(clock_samples=[]).clock_offset is None

@@ -297,7 +297,7 @@ def log_items(lines: Iterable[tuple[str, LogRow]]) -> list[LogItem]:
 def _delivery(part: RunDevice) -> dict[str, float]:
     """When each step of the way to the device was heard of; a step that was not is missing."""
     moments = {"sent": part.command_sent_at, "received": part.first_report_at, "alive": part.alive_at}
-    return part.phase_times | {name: moment.timestamp() for name, moment in moments.items() if moment}
+    return {**part.phase_times, **{name: moment.timestamp() for name, moment in moments.items() if moment}}
 
 
 def _number(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 import orjson
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
@@ -37,8 +36,8 @@ def run_timeline(request: HttpRequest, run_id: int) -> HttpResponse:
         {"events": [[edge_id, name, value, started, ended], ...], "more": false,
          "figures": [{"name": "cpu_utilization", "title": "CPU", "unit": "%"}, ...]}
 
-    An event belongs to a round by its value. Those whose value is no number come too where they began while one of these
-    rounds was going on. Times are seconds since the epoch by the clock of the reporter, None where that end was not
+    An event belongs to a round by its value. Those whose value is no number come too where they began while one of
+    these rounds was going on. Times are seconds since the epoch by the reporter's clock, None where that end was not
     reported. ``more`` says that there were more than 60,000.
     """
     run = run_for_user(request.user, run_id)
@@ -88,27 +87,19 @@ def run_timeline_curve(request: HttpRequest, run_id: int) -> HttpResponse:
     return HttpResponse(content, content_type="application/json")
 
 
-class Span(NamedTuple):
-    """One span of work as it travels."""
-
-    edge_id: int
-    name: str
-    value: str
-    started_time: float | None
-    ended_time: float | None
-
-
-_COLUMNS = Span._fields
+# (edge id, name, value, started, ended)
+Span = tuple[int, str, str, float | None, float | None]
+_COLUMNS = ("edge_id", "name", "value", "started_time", "ended_time")
 
 
 def _spans(run: Run, first: int, last: int) -> list[Span]:
     events = Event.objects.filter(run=run).order_by("pk")
     rounds = events.filter(value__in=[str(number) for number in range(first, last + 1)])
-    spans = [Span(*row) for row in rounds.values_list(*_COLUMNS)[: EVENTS_MAX + 1]]
-    times = [time for span in spans for time in (span.started_time, span.ended_time) if time is not None]
+    spans = list(rounds.values_list(*_COLUMNS)[: EVENTS_MAX + 1])
+    times = [time for span in spans for time in span[3:] if time is not None]
     if times:
         others = events.filter(started_time__range=(min(times), max(times))).exclude(value__regex=r"^-?[0-9]+$")
-        spans += [Span(*row) for row in others.values_list(*_COLUMNS)[:OTHER_EVENTS_MAX]]
+        spans += others.values_list(*_COLUMNS)[:OTHER_EVENTS_MAX]
     return spans
 
 
