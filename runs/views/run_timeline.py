@@ -10,10 +10,10 @@ from django.urls import path
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
 
+from runs.access import run_for_user
 from runs.live.figures import system_name
 from runs.models import Event, Run, Series
 from runs.telemetry.charts import window_points
-from runs.views.run_page import run_for_user
 
 ROUNDS_MAX = 100
 EVENTS_MAX = 60_000
