@@ -81,7 +81,7 @@ def _agent(edge_id: int) -> _Credential:
             f"runs/+/{edge_id}/log",
             f"runs/+/{edge_id}/system",
         ),
-        read=(f"edges/{edge_id}/command",),
+        read=(f"edges/{edge_id}/command", f"runs/+/{edge_id}/stored"),
     )
 
 
@@ -89,7 +89,7 @@ def _instances(edge_id: int) -> _Credential:
     return _Credential(
         f"instances-{edge_id}",
         publish=tuple(f"runs/+/{edge_id}/{kind}" for kind in ("metrics", "event", "model", "fl/up")),
-        read=(f"runs/+/{edge_id}/fl/down",),
+        read=(f"runs/+/{edge_id}/fl/down", f"runs/+/{edge_id}/stored"),
     )
 
 
@@ -97,7 +97,7 @@ def _aggregator(run_id: int) -> _Credential:
     return _Credential(
         f"aggregator-{run_id}",
         publish=(f"runs/{run_id}/0/#", f"runs/{run_id}/+/fl/down"),
-        read=(f"runs/{run_id}/+/fl/up",),
+        read=(f"runs/{run_id}/+/fl/up", f"runs/{run_id}/0/stored"),
     )
 
 

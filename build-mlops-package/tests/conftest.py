@@ -15,7 +15,7 @@ for _folder in (Path(__file__).parent, ROOT, ROOT.parent / "edge" / "sdk"):
     if str(_folder) not in sys.path:
         sys.path.insert(0, str(_folder))
 
-from fl_world import Broker, ModelStoreServer, World  # noqa: E402
+from fl_world import Broker, ModelStoreServer, World, mqtt_client  # noqa: E402
 
 import build  # noqa: E402
 
@@ -50,7 +50,7 @@ def store() -> Iterator[ModelStoreServer]:
 def make_world(
     package: Path, broker: Broker, store: ModelStoreServer, tmp_path: Path
 ) -> Iterator[Callable[..., World]]:
-    """Makes worlds whose instances end with the test."""
+    """Makes worlds whose instances end with the test. Their reports are heard by somebody, as they are in life."""
     worlds: list[World] = []
 
     def make(edge_ids: tuple[int, ...] = (11, 12, 13, 14), **arguments: Any) -> World:
@@ -59,6 +59,7 @@ def make_world(
         worlds.append(World(package, folder, broker, store, edge_ids, arguments))
         return worlds[-1]
 
-    yield make
-    for world in worlds:
-        world.close()
+    with mqtt_client(broker.port, *(f"runs/+/+/{kind}" for kind in ("metrics", "round", "event", "model"))):
+        yield make
+        for world in worlds:
+            world.close()

@@ -112,6 +112,7 @@ class Agent:
             session_seconds=SESSION_SECONDS,
             will=(self._topic("presence"), will),
             topics=(self._topic("command"),),
+            stored=f"runs/+/{self._edge_id}/stored",
             on_connected=self._connected.set,
             renewed_login=self._renewed_login,
         )

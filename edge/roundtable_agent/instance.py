@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .deliveries import Delivery
 from .endings import ending_sentence
 from .figures import FigureSampler
 from .gpu import GpuReader
 from .layout import InstanceFolder
-from .link import Delivery, Link
+from .link import Link
 from .outputs import OutputFollower, last_line
 from .plan import InstancePlan
 from .record import RunRecord, State
@@ -26,6 +27,7 @@ USAGE_SECONDS = 0.5
 FIRST_FIGURES_SECONDS = 1.0
 GRACE_SECONDS = 10.0
 DRAIN_SECONDS = 15.0
+UNHEARD_SECONDS = 3.0  # the same where nobody ever heard anything
 PROGRESS_SECONDS = 1.0
 MAX_LOG_BYTES = 2 * 2**30
 MAX_REASON_CHARACTERS = 1_000
@@ -254,8 +256,10 @@ class Instance:
         self._save(ended=time.time(), command=None)
         self._report(state, reason=reason, phase="", exit_code=code)
         connected_seconds = 0.0
-        while not follower.finish(WATCH_SECONDS) and connected_seconds < DRAIN_SECONDS and not self._detach:
+        while not follower.finish(WATCH_SECONDS) and not self._detach:
             connected_seconds += WATCH_SECONDS if self._link.connected else 0.0
+            if connected_seconds >= (UNHEARD_SECONDS if self._link.nobody_listens else DRAIN_SECONDS):
+                break
         self._holding = False
 
     def _deliver_rest(self, follower: OutputFollower) -> None:
@@ -330,7 +334,8 @@ class Instance:
     def _publish_status(self, status: dict[str, Any]) -> None:
         if self._holding:
             return
-        delivery = self._link.publish(self._topics.status, json.dumps(status, ensure_ascii=False).encode())
+        payload = json.dumps(status, ensure_ascii=False).encode()
+        delivery = self._link.publish(self._topics.status, payload, report=(status["instance"], status["seq"]))
         if State(status["status"]).ended:
             self._final = delivery
 
@@ -339,7 +344,8 @@ class Instance:
             return  # figures of long ago help nobody
         self._system_seq += 1
         message = {"instance": self._system_sender, "seq": self._system_seq, "time": round(time.time(), 3), **figures}
-        self._link.publish(self._topics.system, json.dumps(message).encode())
+        report = (self._system_sender, self._system_seq)
+        self._link.publish(self._topics.system, json.dumps(message).encode(), report=report)
 
     def _say(self, line: str) -> None:
         """Append a line of the keeper to the instance's log."""

@@ -1,5 +1,6 @@
 """The connection to the broker: MQTT 5, one session over any number of connections, acknowledgements by hand."""
 
+import json
 import logging
 import queue
 import random
@@ -16,46 +17,16 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from .deliveries import Delivery, Outbox, Report
 from .plan import MqttLogin
 
 KEEPALIVE_SECONDS = 15
 REFUSED_RETRY_SECONDS = 30
 CREDENTIAL_REFUSED = (134, 135)  # bad user name or password, not authorized
 SESSION_TAKEN_OVER = 142
+STORED = "/stored"  # how the topic ends on which the platform says what it has stored
 
 log = logging.getLogger(__name__)
-
-
-class Delivery:
-    """A published message on its way.
-
-    Attributes:
-        refused: why the broker did not take it; empty while on its way and when it was taken.
-    """
-
-    def __init__(self) -> None:
-        self.refused = ""
-        self._settled = threading.Event()
-
-    @property
-    def settled(self) -> bool:
-        """Whether the broker has answered."""
-        return self._settled.is_set()
-
-    @property
-    def acknowledged(self) -> bool:
-        """Whether the broker has taken the message."""
-        return self._settled.is_set() and not self.refused
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for the broker's answer; returns whether it took the message."""
-        self._settled.wait(seconds)
-        return self.acknowledged
-
-    def settle(self, refused: str = "") -> None:
-        """Note the broker's answer."""
-        self.refused = refused
-        self._settled.set()
 
 
 @dataclass(frozen=True)
@@ -71,7 +42,8 @@ class Incoming:
 class Link:
     """One client of the broker, which connects again by itself for as long as it is open.
 
-    What is published while the broker is away is kept in memory and sent when it is back, in order.
+    What is published while the broker is away is kept in memory and sent when it is back, in order. What it lost, and
+    what nobody was there to hear, is sent again; whoever hears it recognises what comes twice.
 
     Parameters:
         login: where and as whom.
@@ -79,6 +51,7 @@ class Link:
         session_seconds: how long the broker keeps the session while the client is away.
         will: (topic, payload) that the broker publishes, retained, when the connection breaks.
         topics: what to subscribe to, at each connection.
+        stored: the filter of the topics on which the platform says what it has stored; empty for none.
         on_connected: called, on the network thread, after each connection; must be quick.
         renewed_login: asked when the credential is refused, for one that replaced it; None where there is none.
     """
@@ -91,6 +64,7 @@ class Link:
         session_seconds: int,
         will: tuple[str, bytes] | None = None,
         topics: tuple[str, ...] = (),
+        stored: str = "",
         on_connected: Callable[[], None] = lambda: None,
         renewed_login: Callable[[], MqttLogin | None] = lambda: None,
     ) -> None:
@@ -99,18 +73,37 @@ class Link:
         self._login = login
         self._session_seconds = session_seconds
         self._topics = topics
+        self._stored = stored
         self._on_connected = on_connected
         self._renewed_login = renewed_login
         self._connected = threading.Event()
-        self._lock = threading.Lock()
-        self._waiting: dict[int, Delivery] = {}
-        self._early: dict[int, str] = {}
+        self._outbox = Outbox()
+        self._stopped = False
+        self._due = threading.Event()
+        self._again = threading.Thread(target=self._send_again, name="messages sent again", daemon=True)
         self._client = self._make_client(client_id, will)
 
     @property
     def connected(self) -> bool:
         """Whether the broker has accepted the connection and it has not broken since."""
         return self._connected.is_set()
+
+    @property
+    def nobody_listens(self) -> bool:
+        """Whether the broker has taken messages and nobody was there for any of them, ever."""
+        return not self._outbox.heard and self._outbox.unheard > 0
+
+    @property
+    def unheard(self) -> int:
+        """How many messages wait for somebody to hear them; they are sent again and again until the link is stopped."""
+        return self._outbox.unheard
+
+    def wait_stored(self, seconds: float) -> int:
+        """Wait until the platform has stored what the broker took; returns how many messages it has not."""
+        deadline = time.monotonic() + seconds
+        while (left := self._outbox.unconfirmed) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return left
 
     def start(self) -> None:
         """Connect in the background, and again whenever the connection breaks."""
@@ -124,28 +117,46 @@ class Link:
             properties=properties,
         )
         self._client.loop_start()
+        self._again.start()
 
     def wait_connected(self, seconds: float) -> bool:
         """Wait for a connection."""
         return self._connected.wait(seconds)
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> Delivery:
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False, report: Report | None = None) -> Delivery:
         """Send a message at least once (QoS 1).
 
+        Parameters:
+            topic: where to.
+            payload: what.
+            retain: the broker keeps it for whoever subscribes later.
+            report: `instance` and `seq` of a message that the platform stores: it is kept, and sent again after each
+                new connection, until the platform says that it has stored it.
+
         Returns:
-            Its delivery, which is settled when the broker has answered, be it after any number of connections.
+            Its delivery, which is settled when the broker has answered and somebody was there to hear it, be it after
+            any number of connections.
         """
-        delivery = Delivery()
-        info = self._client.publish(topic, payload, qos=1, retain=retain)
-        if info.rc == paho.MQTT_ERR_QUEUE_SIZE:
-            delivery.settle("too many messages wait for the broker")
-            return delivery
-        with self._lock:  # never held around a call of the client, whose own locks the callbacks hold
-            if info.mid in self._early:
-                delivery.settle(self._early.pop(info.mid))
-            else:
-                self._waiting[info.mid] = delivery
+        delivery = Delivery(topic, payload, retain=retain, report=report)
+        self._outbox.add(delivery)
+        self._send(delivery)
         return delivery
+
+    def _send(self, delivery: Delivery) -> None:
+        info = self._client.publish(delivery.topic, delivery.payload, qos=1, retain=delivery.retain)
+        if info.rc == paho.MQTT_ERR_QUEUE_SIZE:
+            self._outbox.drop(delivery, "too many messages wait for the broker")
+        else:
+            self._outbox.published(delivery, info.mid)
+
+    def _send_again(self) -> None:
+        """Until stopped, send again what is due."""
+        while not self._stopped:
+            self._due.wait(self._outbox.due_in() if self.connected else None)
+            self._due.clear()
+            if self.connected and not self._stopped:
+                for delivery in self._outbox.take_due():
+                    self._send(delivery)
 
     def acknowledge(self, incoming: Incoming) -> None:
         """Tell the broker that a message was dealt with and need not be sent again."""
@@ -153,6 +164,8 @@ class Link:
 
     def stop(self) -> None:
         """Leave in good order: the broker does not publish the will."""
+        self._stopped = True
+        self._due.set()
         self._client.disconnect()
         self._client.loop_stop()
         self._connected.clear()
@@ -181,12 +194,19 @@ class Link:
             self._refused(client, reason)
             return
         client.reconnect_delay_set(1, random.randint(15, 30))  # noqa: S311
-        if self._topics:
-            client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._topics])
+        self._outbox.connected()
+        subscriptions = [(topic, SubscribeOptions(qos=1)) for topic in self._topics]
+        if self._stored:
+            subscriptions.append((self._stored, SubscribeOptions(qos=0)))
+        if subscriptions:
+            client.subscribe(subscriptions)
         else:
             self._ready()
 
     def _subscribed(self, _: paho.Client, __: Any, ___: int, reasons: list[ReasonCode], ____: Any) -> None:
+        if self._stored:  # a device that was bound before the platform said what it has stored may not hear it
+            *reasons, stored = reasons
+            self._outbox.trusting = stored.is_failure
         refused = [str(reason) for reason in reasons if reason.is_failure]
         if refused:
             self.problem = f"the broker refused the subscription of {self._login.username}: {refused[0]}"
@@ -197,6 +217,7 @@ class Link:
     def _ready(self) -> None:
         self.problem = ""
         self._connected.set()
+        self._due.set()
         log.info("connected to the broker at %s:%d", self._login.host, self._login.port)
         self._on_connected()
 
@@ -241,19 +262,20 @@ class Link:
             log.warning("%s; connecting again", self.problem)
 
     def _published(self, _: paho.Client, __: Any, mid: int, reason: ReasonCode, ___: Any) -> None:
-        refused = str(reason) if reason.is_failure else ""
-        with self._lock:
-            delivery = self._waiting.pop(mid, None)
-            if delivery is None:
-                self._early[mid] = refused
-        if delivery is not None:
-            delivery.settle(refused)
+        self._outbox.answered(mid, reason.value, str(reason))
+        self._due.set()
 
     def _received(self, _: paho.Client, __: Any, message: paho.MQTTMessage) -> None:
-        self.inbox.put(Incoming(message.topic, bytes(message.payload), message.mid, message.qos))
+        if self._stored and message.topic.endswith(STORED):
+            self._hear_stored(bytes(message.payload))
+        else:
+            self.inbox.put(Incoming(message.topic, bytes(message.payload), message.mid, message.qos))
 
-
-def wait_settled(deliveries: list[Delivery], seconds: float) -> bool:
-    """Wait for several deliveries together; returns whether the broker took all of them."""
-    deadline = time.monotonic() + seconds
-    return all(delivery.wait(max(0.0, deadline - time.monotonic())) for delivery in deliveries)
+    def _hear_stored(self, payload: bytes) -> None:
+        try:
+            said = json.loads(payload)
+            self._outbox.stored(str(said["instance"]), [int(seq) for seq in said["seqs"]])
+            for refused in said.get("refused", ()):
+                log.warning("the platform refused a message: %.300s", refused["reason"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            log.warning("cannot read what the platform says that it has stored")

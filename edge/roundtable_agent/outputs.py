@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .deliveries import Delivery
 from .durable import read_json, write_json
-from .link import Delivery, Link
+from .link import Link
 
 BATCH_SECONDS = 0.2
 MAX_LINES = 1_000
@@ -133,8 +134,10 @@ class OutputFollower:
         return False
 
     def _publish(self) -> None:
-        payload = json.dumps(self._pending, ensure_ascii=False, separators=(",", ":")).encode()
-        self._delivery = self._link.publish(self._topic, payload)
+        pending = self._pending or {}
+        payload = json.dumps(pending, ensure_ascii=False, separators=(",", ":")).encode()
+        report = (str(pending["instance"]), int(pending["seq"]))
+        self._delivery = self._link.publish(self._topic, payload, report=report)
 
     def _save(self) -> None:
         write_json(

@@ -41,8 +41,9 @@ broker restarts. SIGTERM and SIGINT stop the instance; its final status is then 
 `ended`, `acknowledged`. A supervisor that was killed is started again with the same spec: it adopts the living
 instance, or reports how it ended. A new attempt at a run needs a new `home`.
 
-Exit codes: 0 the final status was acknowledged by the broker; 1 it was not within 60 s after the end (it stands in
-`supervise.json`); 2 the spec is unusable (a sentence on stderr); 3 another supervisor holds this home.
+Exit codes: 0 the broker acknowledged the final status for somebody who hears it; 1 it did not within 60 s after the
+end, or 6 s where nobody ever heard anything (it stands in `supervise.json`); 2 the spec is unusable (a sentence on
+stderr); 3 another supervisor holds this home.
 """
 
 import json
@@ -59,7 +60,7 @@ from types import FrameType
 from .durable import read_json
 from .fields import Fields, Invalid
 from .gpu import GpuReader
-from .instance import Instance, Topics
+from .instance import UNHEARD_SECONDS, Instance, Topics
 from .link import Link
 from .locks import try_lock
 from .plan import (
@@ -82,6 +83,7 @@ from .runtime_process import ProcessRuntime
 from .unpacking import unpack
 
 ACKNOWLEDGE_SECONDS = 60.0
+STORED_SECONDS = 5.0  # how long it waits at the end for the platform to have stored what the broker holds
 SESSION_SECONDS = 3600
 
 log = logging.getLogger(__name__)
@@ -187,6 +189,7 @@ def supervise(spec: Spec) -> int:
         plan.mqtt,
         client_id=f"supervise-{plan.run_id}-{plan.edge_id}-{secrets.token_hex(8)}",
         session_seconds=SESSION_SECONDS,
+        stored=f"runs/{plan.run_id}/{plan.edge_id}/stored",
         on_connected=connected.set,
     )
     base = f"runs/{plan.run_id}/{plan.edge_id}"
@@ -212,7 +215,11 @@ def supervise(spec: Spec) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     link.start()
     instance.start()
-    code = _wait(instance, stopping, connected)
+    code = _wait(instance, link, stopping, connected)
+    if unheard := link.unheard:
+        log.warning("%d messages were heard by nobody: the platform takes nothing from the broker", unheard)
+    elif unstored := link.wait_stored(STORED_SECONDS):
+        log.warning("the platform has %d messages still to take from the broker", unstored)
     link.stop()
     return code
 
@@ -241,9 +248,9 @@ def _runtime(spec: Spec) -> Runtime:
     )
 
 
-def _wait(instance: Instance, stopping: list[int], connected: threading.Event) -> int:
-    give_up = float("inf")
-    while instance.alive and time.monotonic() < give_up:
+def _wait(instance: Instance, link: Link, stopping: list[int], connected: threading.Event) -> int:
+    give_up = give_up_unheard = float("inf")
+    while instance.alive and time.monotonic() < (give_up_unheard if link.nobody_listens else give_up):
         if stopping:
             instance.stop("the aggregator was stopped")
         if connected.is_set():
@@ -251,6 +258,7 @@ def _wait(instance: Instance, stopping: list[int], connected: threading.Event) -
             instance.repeat_status()
         if instance.over and give_up == float("inf"):
             give_up = time.monotonic() + ACKNOWLEDGE_SECONDS
+            give_up_unheard = time.monotonic() + UNHEARD_SECONDS + UNHEARD_SECONDS
         instance.join(0.1)
     instance.detach()
     instance.join(10)

@@ -9,6 +9,8 @@
 
 Nothing here blocks or fails the training: reports go into a bounded queue that background threads send over MQTT
 (QoS 1) and models travel over HTTP. When the queue is full the oldest reports are dropped and counted in the log.
+A report is kept until the platform says that it has stored it, and sent again where the broker lost it or had nobody to
+give it to; the platform recognises what comes twice.
 Outside of a run (no ROUNDTABLE_* environment, or no paho-mqtt) every call does nothing, after one warning.
 
 The one dependency is paho-mqtt 2. `environment`, `new_mqtt_client`, `publish`, `request`, `store_model` and
@@ -69,7 +71,13 @@ P = ParamSpec("P")
 BATCH_SECONDS = 0.2
 BATCH_POINTS = 500
 QUEUE_LIMIT = 20_000  # reports held while the broker is away
-UNACKNOWLEDGED_LIMIT = 100  # messages handed to the MQTT client and not yet acknowledged by the broker
+UNACKNOWLEDGED_LIMIT = 100  # messages handed to the MQTT client that the broker does not hold for the platform yet
+KEPT_LIMIT = 1_000  # messages that the broker holds and the platform has not yet stored; of more the oldest are let go
+KEPT_BYTES = 32 * 2**20
+NO_MATCHING_SUBSCRIBERS = 16  # MQTT 5, section 3.4.2.1: the broker took the message, and nobody was there to hear it
+AGAIN_SECONDS = (0.5, 1.0, 2.0, 4.0)  # pauses before what nobody heard is sent again; the last one over and over
+UNHEARD_SECONDS = 2.0  # how long flush and close wait for a listener where there never was one
+STORED_SECONDS = 3.0  # how long they wait for the platform to have stored what the broker holds
 UPLOAD_LIMIT = 8  # models waiting for their upload
 ANSWER_LIMIT = 2**31  # bytes of an HTTP answer
 REQUEST_TIMEOUT = 30.0  # seconds that one HTTP attempt may be silent
@@ -323,6 +331,107 @@ class _Upload:
     metrics: dict[str, float | str]
 
 
+@dataclass
+class _Sent:
+    """A message on its way to the platform's database."""
+
+    topic: str
+    body: str
+    held: bool = False  # by the broker, for the platform
+    tries: int = 0  # how often nobody heard it
+    again_at: float = math.inf  # monotonic seconds
+
+
+class _Outbox:
+    """Messages that the platform has not stored yet, by `seq`. Every method expects the reporter's lock.
+
+    A message is outstanding until the broker holds it for the platform: one that meets no listener (the broker is back
+    before the platform) is due again after a pause. One that the broker holds is kept until the platform has stored it,
+    because a broker that was killed has forgotten it: after each new connection all of these are due again.
+    """
+
+    def __init__(self) -> None:
+        self.heard = False  # somebody was there for one of the messages
+        self.confirming = False  # the platform says what it has stored
+        self.trusting = False  # it cannot be heard: what the broker holds is given up
+        self._kept: dict[int, _Sent] = {}
+        self._size = 0  # bytes, about
+        self._seq_of: dict[int, int] = {}  # by the MQTT client's message id
+        self._early: dict[int, int] = {}  # answers that came before the message id was known
+
+    @property
+    def outstanding(self) -> int:
+        """How many messages the broker does not hold for the platform."""
+        return sum(not sent.held for sent in self._kept.values())
+
+    @property
+    def unheard(self) -> int:
+        """How many of them it had nobody to give to."""
+        return sum(sent.tries > 0 and not sent.held for sent in self._kept.values())
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many messages the platform may not have stored."""
+        return len(self._kept)
+
+    def add(self, seq: int, topic: str, body: str) -> None:
+        self._kept[seq] = _Sent(topic, body)
+        self._size += len(body)
+        if len(self._kept) > KEPT_LIMIT or self._size > KEPT_BYTES:
+            for old in [old for old, sent in self._kept.items() if sent.held]:
+                self._forget(old)
+                if len(self._kept) <= KEPT_LIMIT and self._size <= KEPT_BYTES:
+                    return
+
+    def published(self, seq: int, mid: int) -> None:
+        self._seq_of[mid] = seq
+        if (reason := self._early.pop(mid, None)) is not None:
+            self.answered(mid, reason)
+
+    def answered(self, mid: int, reason: int) -> None:
+        """Takes the broker's answer to a message."""
+        seq = self._seq_of.pop(mid, None)
+        if seq is None:
+            self._early[mid] = reason
+            return
+        sent = self._kept.get(seq)
+        if sent is None:
+            return
+        if reason == NO_MATCHING_SUBSCRIBERS:
+            sent.again_at = time.monotonic() + AGAIN_SECONDS[min(sent.tries, len(AGAIN_SECONDS) - 1)]
+            sent.tries += 1
+        elif reason >= 128:
+            self._forget(seq)
+        else:
+            sent.held = self.heard = True
+            if self.trusting:
+                self._forget(seq)
+
+    def stored(self, seqs: list[Any]) -> None:
+        """Forgets what the platform has stored, or will never store."""
+        self.heard = self.confirming = True
+        for seq in seqs:
+            self._forget(seq)
+
+    def _forget(self, seq: int) -> None:
+        if (sent := self._kept.pop(seq, None)) is not None:
+            self._size -= len(sent.body)
+
+    def connected(self) -> None:
+        """Makes everything that the broker held due again: it may have come back without it."""
+        for sent in self._kept.values():
+            if sent.held:
+                sent.held, sent.tries, sent.again_at = False, 0, 0.0
+
+    def take_due(self) -> list[tuple[int, _Sent]]:
+        """Returns what is to be sent again now."""
+        now = time.monotonic()
+        due = [(seq, sent) for seq, sent in self._kept.items() if sent.again_at <= now]
+        for _, sent in due:
+            sent.again_at = math.inf
+        return due
+
+
 class _Reporter:
     """The queue of reports and the two threads that send them: one for messages, one for models."""
 
@@ -335,7 +444,7 @@ class _Reporter:
         self._sequence = 0
         self._dropped = 0
         self._pending: collections.deque[tuple[str, dict[str, Any]]] = collections.deque()
-        self._unacknowledged: list[MQTTMessageInfo] = []
+        self._outbox = _Outbox()
         self._uploads: collections.deque[_Upload] = collections.deque()
         self._uploading = False
         self._sending = False
@@ -345,6 +454,8 @@ class _Reporter:
         self._client = new_mqtt_client(where, "sdk")
         self._client.on_connect = self._on_connect
         self._client.on_publish = self._on_publish
+        self._client.on_message = self._on_message
+        self._client.on_subscribe = self._on_subscribe
         self._client.connect_async(where.broker_host, where.broker_port, keepalive=30)
         self._client.loop_start()
         for target in (self._send_messages, self._send_models):
@@ -373,61 +484,81 @@ class _Reporter:
             self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:
-        """Waits until everything queued is acknowledged; False when `timeout` seconds were not enough."""
+        """Waits until everything queued is delivered; False when `timeout` seconds were not enough, or nobody listens.
+
+        Delivered is what the platform has stored, or the broker holds for a platform that is busy or away.
+        """
         deadline = time.monotonic() + timeout
+        nobody = time.monotonic() + UNHEARD_SECONDS
+        stored: float | None = None  # until when the platform may take to store what the broker holds
         with self._changed:
             self._hurry = True
             self._changed.notify_all()
         try:
-            while self._busy():
-                if time.monotonic() >= deadline:
+            while True:
+                with self._changed:
+                    undelivered, unheard = self._undelivered(), self._outbox.unheard
+                    if not undelivered and not (self._outbox.confirming and self._outbox.unconfirmed):
+                        return True
+                    listened = self._outbox.heard
+                now = time.monotonic()
+                if not undelivered:
+                    stored = stored or now + STORED_SECONDS
+                    if now >= min(stored, deadline):
+                        return True
+                elif now >= deadline or (undelivered == unheard and not listened and now >= nobody):
                     return False
                 time.sleep(0.02)
-            return True
         finally:
             self._hurry = False
 
     def close(self, timeout: float) -> bool:
-        """Flushes, then ends the threads and the connection."""
+        """Flushes, then ends the threads and the connection; says in the log what may be lost."""
         complete = self.flush(timeout)
         with self._changed:
             self._closed = True
-            left = len(self._pending) + len(self._uploads)
+            left, unheard = self._undelivered(), self._outbox.unheard
+            unconfirmed = self._outbox.unconfirmed if self._outbox.confirming else 0
             self._changed.notify_all()
         if not complete:
-            logger.warning("closed with %d reports unsent", left)
+            logger.warning("closed with %d reports undelivered, of which nobody heard %d", left, unheard)
+        elif unconfirmed:
+            logger.warning("closed; the platform has %d messages still to take from the broker", unconfirmed)
         self._client.disconnect()
         self._client.loop_stop()
         return complete
 
-    def _busy(self) -> bool:
-        with self._changed:
-            self._forget_acknowledged()
-            return bool(self._pending or self._sending or self._unacknowledged or self._uploads or self._uploading)
-
-    def _forget_acknowledged(self) -> None:
-        self._unacknowledged = [info for info in self._unacknowledged if not info.is_published()]
+    def _undelivered(self) -> int:
+        """How many reports, messages and models the broker or the store do not have; expects the lock."""
+        queued = len(self._pending) + len(self._uploads) + self._sending + self._uploading
+        return queued + self._outbox.outstanding
 
     def _send_messages(self) -> None:
-        """Until closed: 1. wait for a report, 2. wait a little for its neighbours, 3. send them."""
+        """Until closed: 1. wait for a report, 2. wait a little for its neighbours, 3. send them.
+
+        In between, what has to be sent again is, at every turn.
+        """
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._pending or self._closed)
+                self._changed.wait_for(lambda: self._pending or self._outbox.unconfirmed or self._closed)
                 self._changed.wait_for(
                     lambda: self._closed or self._hurry or len(self._pending) >= BATCH_POINTS, BATCH_SECONDS
                 )
                 if self._closed:
                     return
-                self._forget_acknowledged()
-                if not self._client.is_connected() or len(self._unacknowledged) >= UNACKNOWLEDGED_LIMIT:
+                again = self._outbox.take_due() if self._client.is_connected() else []
+                full = self._outbox.outstanding >= UNACKNOWLEDGED_LIMIT
+                if not again and (full or not self._pending or not self._client.is_connected()):
                     self._changed.wait(BATCH_SECONDS)
                     continue
                 if self._dropped:
-                    logger.warning("dropped the %d oldest reports: the broker was away too long", self._dropped)
+                    logger.warning("dropped the %d oldest reports: the platform was away too long", self._dropped)
                     self._dropped = 0
-                messages = self._take()
+                messages = [] if full else self._take()
                 self._sending = True
             try:
+                for seq, sent in again:
+                    self._publish_body(seq, sent.topic, sent.body)
                 for topic, payload in messages:
                     self._publish(topic, payload)
             except Exception:
@@ -450,10 +581,17 @@ class _Reporter:
 
     def _publish(self, topic: str, payload: dict[str, Any]) -> None:
         self._sequence += 1
-        body = json.dumps({"instance": self.instance, "seq": self._sequence, **payload}, allow_nan=False)
-        info = publish(self._client, f"runs/{self.where.run_id}/{self.where.edge_id}/{topic}", body)
+        seq = self._sequence
+        body = json.dumps({"instance": self.instance, "seq": seq, **payload}, allow_nan=False)
+        topic = f"runs/{self.where.run_id}/{self.where.edge_id}/{topic}"
         with self._changed:
-            self._unacknowledged.append(info)
+            self._outbox.add(seq, topic, body)
+        self._publish_body(seq, topic, body)
+
+    def _publish_body(self, seq: int, topic: str, body: str) -> None:
+        info = publish(self._client, topic, body)  # without the lock: the client calls back under one of its own
+        with self._changed:
+            self._outbox.published(seq, info.mid)
 
     def _send_models(self) -> None:
         while True:
@@ -474,8 +612,32 @@ class _Reporter:
     def _on_connect(self, client: Client, userdata: Any, flags: Any, reason_code: Any, properties: Any) -> None:
         if reason_code.is_failure:
             logger.warning("the broker refused the connection: %s", reason_code)
+            return
+        client.subscribe(f"runs/{self.where.run_id}/{self.where.edge_id}/stored")
+        with self._changed:
+            self._outbox.connected()
+            self._changed.notify_all()
+
+    def _on_subscribe(self, client: Client, userdata: Any, mid: int, reason_codes: Any, properties: Any) -> None:
+        with self._changed:  # a device that was bound before the platform said what it has stored may not hear it
+            self._outbox.trusting = any(reason.is_failure for reason in reason_codes)
+
+    def _on_message(self, client: Client, userdata: Any, message: Any) -> None:
+        """The platform says what it has stored, and what it refused."""
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            stored = json.loads(message.payload)
+            if stored["instance"] != self.instance:
+                return
+            with self._changed:
+                self._outbox.stored(list(stored["seqs"]))
+                self._changed.notify_all()
+            for refused in stored.get("refused", ()):
+                reason = str(refused["reason"])
+                _complain(f"refused: {reason}", "the platform refused a report: %s", reason)
 
     def _on_publish(self, client: Client, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
+        with self._changed:
+            self._outbox.answered(mid, reason_code.value)
         if reason_code.is_failure:
             _complain("refused by the broker", "the broker refused a report: %s", reason_code)
 
@@ -645,7 +807,11 @@ def report_model(
 
 
 def flush(timeout: float = 10.0) -> bool:
-    """Waits at most `timeout` seconds until every report is delivered; False when some are not. True outside a run."""
+    """Waits at most `timeout` seconds until every report is delivered; False when some are not. True outside a run.
+
+    Delivered means stored by the platform, or held by the broker where the platform takes more than 3 seconds to store
+    it. Where nobody has ever listened it gives up after 2 seconds.
+    """
     reporter = _reporter
     return reporter is None or reporter.flush(timeout)
 

@@ -35,10 +35,12 @@ topic write edges/3/status
 topic write runs/+/3/log
 topic write runs/+/3/system
 topic read edges/3/command
+topic read runs/+/3/stored
 user instances-3
 topic write runs/+/3/metrics
 user aggregator-7
 topic write runs/7/0/#
+topic read runs/7/0/stored
 """
 NO_ENGINE = "unix:///nonexistent/docker.sock"  # whatever this machine runs
 DEVICE_TOKEN = "rtd_3_device-secret"

@@ -13,6 +13,7 @@ from django.db import connection
 from devices.presence import presence_apply
 from runs import lifecycle
 from runs.models import Run
+from runs.telemetry.confirmations import Confirmations, Sender, sender_read
 from runs.telemetry.database import Database, Stopping
 from runs.telemetry.health import Counters, health_forget, health_publish
 from runs.telemetry.payloads import PayloadInvalid, PresencePayload, StatusPayload, payload_parse
@@ -41,6 +42,7 @@ class IngestWorker:
         self._book = SeriesBook()
         self._refusals = RefusalLog()
         self._counters = Counters(slot)
+        self._confirmations = Confirmations()
         self._health_at = 0.0
 
     def run(self) -> None:
@@ -51,7 +53,8 @@ class IngestWorker:
         3. Store the telemetry in one transaction. When that fails halve the batch, and so on, so that one bad message
            costs itself alone. While the database is away, wait.
         4. Apply what devices and aggregators say of themselves, one by one, in the order of arrival.
-        5. Acknowledge. What is not acknowledged when the process dies comes again, and is stored once all the same.
+        5. Tell the senders what is stored, and acknowledge. What is not acknowledged when the process dies, or the
+           connection breaks, comes again; it is stored once all the same, and its sender is told again.
 
         On ``stop`` it finishes with what it holds (unless the database is away) and disconnects; the broker keeps what
         comes in meanwhile.
@@ -94,22 +97,28 @@ class IngestWorker:
         """How many messages were received and not yet stored."""
         return self._receiver.waiting
 
-    def batch_handle(self, messages: Sequence[Received]) -> None:
+    def batch_handle(self, messages: Sequence[Received]) -> Confirmations:
         """Check, store and apply messages: steps 2 to 4 of ``run``.
+
+        Returns:
+            What to tell the senders.
 
         Raises:
             Stopping: the database is away and the worker is to stop. Some of the messages may be stored.
         """
+        self._confirmations = Confirmations()
         reports: list[tuple[str, Report]] = []
         others: list[tuple[str, Address, PresencePayload | StatusPayload, bool]] = []
         for message in messages:
             try:
                 self._check(message, reports, others)
             except Refused as refusal:
-                self._refuse(refusal.reason, message.topic, str(refusal))
+                self._refuse(refusal.reason, message.topic, str(refusal), sender_read(message.topic, message.data))
         self._store(reports)
         for topic, address, payload, retained in others:
-            self._guarded(topic, partial(self._apply, address, payload, retained))
+            sender = _sender_of_status(address, payload) if isinstance(payload, StatusPayload) else None
+            self._guarded(topic, sender, partial(self._apply, address, payload, retained))
+        return self._confirmations
 
     @property
     def counters(self) -> Counters:
@@ -126,7 +135,9 @@ class IngestWorker:
         messages = self._receiver.take(wait)
         if messages:
             began = time.monotonic()
-            self.batch_handle(messages)
+            confirmations = self.batch_handle(messages)
+            # In this order: what goes with a connection that breaks goes together, and is done again together.
+            self._receiver.publish(confirmations.messages())
             self._receiver.acknowledge(messages)
             self._counters.batches += 1
             self._counters.batch_seconds = time.monotonic() - began
@@ -188,9 +199,11 @@ class IngestWorker:
                 self._store(reports[:middle])
                 self._store(reports[middle:])
             else:
-                self._refuse_for(error, reports[0][0])
+                self._refuse_for(error, reports[0][0], _sender_of(reports[0][1]))
         else:
             self._count(stored)
+            for _, report in reports:
+                self._confirmations.add(_sender_of(report))
 
     def _apply(self, address: Address, payload: PresencePayload | StatusPayload, retained: bool) -> None:
         if isinstance(payload, StatusPayload):
@@ -206,28 +219,43 @@ class IngestWorker:
             lifecycle.device_runs_reconcile(address.edge_id, payload.runs)
         self._counters.presences += 1
 
-    def _guarded(self, topic: str, function: Callable[[], None]) -> None:
+    def _guarded(self, topic: str, sender: Sender | None, function: Callable[[], None]) -> None:
         try:
             self._database.work(function)
         except Stopping:
             raise
         except Exception as error:
-            self._refuse_for(error, topic)
+            self._refuse_for(error, topic, sender)
+        else:
+            if sender is not None:
+                self._confirmations.add(sender)
 
-    def _refuse_for(self, error: Exception, topic: str) -> None:
+    def _refuse_for(self, error: Exception, topic: str, sender: Sender | None) -> None:
         if isinstance(error, Refused):
-            self._refuse(error.reason, topic, str(error))
+            self._refuse(error.reason, topic, str(error), sender)
         elif isinstance(error, Run.DoesNotExist):
-            self._refuse(Reason.UNKNOWN_RUN, topic, "the run was deleted")
+            self._refuse(Reason.UNKNOWN_RUN, topic, "the run was deleted", sender)
         else:
             logger.error("A message on %.200r could not be stored", topic, exc_info=error)
-            self._refuse(Reason.ERROR, topic, f"{type(error).__name__}")
+            self._refuse(Reason.ERROR, topic, f"{type(error).__name__}", sender)
 
-    def _refuse(self, reason: Reason, topic: str, text: str) -> None:
+    def _refuse(self, reason: Reason, topic: str, text: str, sender: Sender | None) -> None:
         self._refusals.add(reason, topic, text)
+        if sender is not None:
+            self._confirmations.refuse(sender, text)
 
     def _count(self, stored: Stored) -> None:
         self._counters.stored += stored.messages
         self._counters.duplicate += stored.duplicates
         self._counters.points += stored.points
         self._counters.lines += stored.lines
+
+
+def _sender_of(report: Report) -> Sender:
+    return Sender(report.run_id, report.edge_id, report.payload.instance, report.payload.seq)
+
+
+def _sender_of_status(address: Address, payload: StatusPayload) -> Sender | None:
+    if payload.instance is None or payload.seq is None:
+        return None
+    return Sender(payload.run_id, address.edge_id, payload.instance, payload.seq)

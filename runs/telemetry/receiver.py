@@ -109,6 +109,11 @@ class Receiver:
             if message.qos and message.connection == self._connection:
                 self._client.ack(message.mid, message.qos)
 
+    def publish(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        """Send (topic, payload) pairs, at most once: without a connection they are dropped."""
+        for topic, payload in messages:
+            self._client.publish(topic, payload)
+
     @property
     def waiting(self) -> int:
         """How many messages wait in the buffer."""

@@ -2,130 +2,49 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import paho.mqtt.client as mqtt
 import pytest
-from django.conf import settings
 from django.db import connection
 from django.test import override_settings
 from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.reasoncodes import ReasonCode
 
 from devices.broker import device_credentials_create
 from devices.models import Device
-from runs.models import LogLine, Point, Receipt, Run, Series
+from runs.models import Receipt, Run
 from runs.telemetry.health import ingest_health
 from runs.telemetry.receiver import Receiver
 from runs.telemetry.topics import Kind
+from runs.tests.ingest_process import (
+    Publisher,
+    assert_numbered,
+    ingest_process,
+    is_subscribed,
+    numbered,
+    stored_points,
+    until,
+)
 from runs.tests.postgresql import PostgresqlServer, django_on_postgresql, migrate, postgresql_programs
-from runs.tests.rows import edges, metrics, run_make, topic
+from runs.tests.rows import edges, run_make, topic
 from tests.servers import MosquittoServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 POINTS = 20  # in a message
-WAIT_SECONDS = 60.0
-NO_MATCHING_SUBSCRIBERS = 16  # MQTT 5, section 3.4.2.1
 
 
 @pytest.fixture
 def own_broker(tmp_path: Path) -> Iterator[MosquittoServer]:
     with MosquittoServer(tmp_path) as server, override_settings(MQTT_PORT=server.port):
         yield server
-
-
-class Ingest:
-    """The ingest worker as a process of its own."""
-
-    def __init__(self, broker: MosquittoServer, slot: int = 0, database: str = "") -> None:
-        self.slot = slot
-        self._environment = {
-            **os.environ,
-            **broker.environment(),
-            "ROUNDTABLE_REDIS_URL": settings.REDIS_URL,
-            "ROUNDTABLE_DATABASE_URL": database or f"sqlite:///{settings.DATABASES['default']['NAME']}",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *arguments: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "manage.py", "ingest", "--slot", str(self.slot), *arguments],
-            cwd=settings.BASE_DIR,
-            env=self._environment,
-            stderr=subprocess.PIPE,
-        )
-
-    def end(self, number: int = signal.SIGTERM) -> str:
-        """Signal the process, wait for its end, and return what it logged."""
-        assert self._process is not None
-        self._process.send_signal(number)
-        said = self.wait()
-        assert number == signal.SIGKILL or said.startswith("0\n"), said
-        return said
-
-    def wait(self) -> str:
-        """Wait until the process ends, and return its code and what it logged."""
-        assert self._process is not None
-        _, errors = self._process.communicate(timeout=60)
-        code, self._process = self._process.returncode, None
-        return f"{code}\n{errors.decode()}"
-
-    def kill_if_running(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-
-
-@contextmanager
-def ingest_process(broker: MosquittoServer, slot: int = 0, database: str = "") -> Iterator[Ingest]:
-    worker = Ingest(broker, slot, database)
-    try:
-        yield worker
-    finally:
-        worker.kill_if_running()
-
-
-class Publisher:
-    """Publishes with QoS 1, and again where nobody was there to hear it, as every sender has to."""
-
-    def __init__(self) -> None:
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
-        self._client.username_pw_set(settings.MQTT_USER, settings.MQTT_PASSWORD)
-        self._client.reconnect_delay_set(1, 1)
-        self._client.max_inflight_messages_set(500)
-        self._client.on_publish = self._on_publish
-        self._sent: dict[int, tuple[str, bytes]] = {}
-        self._client.connect("127.0.0.1", settings.MQTT_PORT)
-        self._client.loop_start()
-
-    def send(self, name: str, message: dict[str, Any]) -> mqtt.MQTTMessageInfo:
-        body = orjson.dumps(message)
-        info = self._client.publish(name, body, qos=1)
-        self._sent[info.mid] = (name, body)
-        return info
-
-    def _on_publish(self, client: mqtt.Client, _: Any, mid: int, reason: ReasonCode, __: Any) -> None:
-        if reason.value == NO_MATCHING_SUBSCRIBERS and mid in self._sent:
-            again = client.publish(*self._sent[mid], qos=1)
-            self._sent[again.mid] = self._sent.pop(mid)
-            time.sleep(0.02)
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
 
 
 @pytest.fixture
@@ -136,65 +55,43 @@ def publisher(own_broker: MosquittoServer) -> Iterator[Publisher]:
 
 
 def message(seq: int) -> dict[str, Any]:
-    return metrics(seq, *[(f"m{n}", seq, seq + n / 100, seq) for n in range(POINTS)])
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    return numbered(seq, POINTS)
 
 
 def is_whole(run: Run, edge: int, count: int) -> bool:
-    """Whether every message 1..count is stored exactly once. Fails at once where something is there twice."""
-    stored = Point.objects.filter(series__run=run, series__edge_id=edge).count()
-    assert stored <= count * POINTS
-    return stored == count * POINTS
+    return stored_points(run, edge, count * POINTS) == count * POINTS
 
 
 def assert_exact(run: Run, edge: int, count: int) -> None:
-    for n in range(POINTS):
-        series = Series.objects.get(run=run, edge_id=edge, name=f"m{n}")
-        rows = Point.objects.filter(series=series).order_by("step").values_list("step", "value")
-        assert list(rows) == [(float(seq), seq + n / 100) for seq in range(1, count + 1)]
-        assert (series.count, series.last_step) == (count, float(count))
+    assert_numbered(run, edge, count, POINTS)
 
 
-def test_killed_again_and_again_it_stores_every_row_once(
+def test_killed_at_random_moments_it_stores_each_of_100_000_points_once(
     own_broker: MosquittoServer, publisher: Publisher, redis_url: str
 ) -> None:
     run = run_make()
-    edge, count = edges(run)[0], 600
+    edge, count, points = edges(run)[0], 1_000, 100
 
     def publish_slowly() -> None:
         for seq in range(1, count + 1):
-            publisher.send(topic(run, edge, Kind.METRICS), message(seq))
+            publisher.send(topic(run, edge, Kind.METRICS), numbered(seq, points))
             time.sleep(0.008)
 
     with ingest_process(own_broker) as worker:
         worker.start()
-        until(lambda: _is_subscribed(publisher, run))
+        until(lambda: is_subscribed(publisher, run))
         sent = threading.Thread(target=publish_slowly)
         sent.start()
         generator = random.Random(7)  # noqa: S311
-        for _ in range(4):
-            time.sleep(generator.uniform(0.05, 1.2))
+        for _ in range(6):
+            time.sleep(generator.uniform(0.05, 2.0))
             worker.end(signal.SIGKILL)
             worker.start()
         sent.join()
-        until(lambda: is_whole(run, edge, count))
+        until(lambda: stored_points(run, edge, count * points) == count * points)
         worker.end()
-    assert_exact(run, edge, count)
+    assert_numbered(run, edge, count, points)
     assert Receipt.objects.filter(run=run, edge_id=edge).count() == count
-
-
-def _is_subscribed(publisher: Publisher, run: Run) -> bool:
-    """Whether the worker hears: a message of its own reporter arrives (nothing is kept for who never subscribed)."""
-    line = {"time": 1.0, "stream": "stdout", "line": "probe"}
-    publisher.send(topic(run, 0, Kind.LOG), {"instance": "probe", "seq": time.monotonic_ns(), "lines": [line]})
-    time.sleep(0.15)
-    return LogLine.objects.filter(run=run, line="probe").exists()
 
 
 def test_what_comes_while_it_is_away_is_there_afterwards(
@@ -205,7 +102,7 @@ def test_what_comes_while_it_is_away_is_there_afterwards(
     edge, count = edges(run)[0], 1500
     with ingest_process(own_broker) as worker:
         worker.start()
-        until(lambda: _is_subscribed(publisher, run))
+        until(lambda: is_subscribed(publisher, run))
         worker.end()
         for seq in range(1, count + 1):
             sent = publisher.send(topic(run, edge, Kind.METRICS), message(seq))
@@ -232,7 +129,7 @@ def test_it_lives_through_a_restart_of_the_broker(
     device = Device.objects.get(pk=edges(run)[0])
     with ingest_process(own_broker) as worker:
         worker.start()
-        until(lambda: _is_subscribed(publisher, run))
+        until(lambda: is_subscribed(publisher, run))
         own_broker.stop()
         waiting = [publisher.send(topic(run, device.pk, Kind.METRICS), message(seq)) for seq in range(1, 51)]
         own_broker.start()
@@ -271,7 +168,7 @@ def test_a_guessed_client_id_takes_no_session_over(
     stranger.username_pw_set(login.agent_user, login.agent_password)
     with ingest_process(own_broker) as worker:
         worker.start()
-        until(lambda: _is_subscribed(publisher, run))
+        until(lambda: is_subscribed(publisher, run))
         worker.end(signal.SIGKILL)
         stranger.connect("127.0.0.1", own_broker.port, clean_start=True)
         stranger.loop_start()
@@ -296,7 +193,7 @@ def test_a_slot_that_is_given_up_leaves_its_share_to_the_others(
     with ingest_process(own_broker, 0) as zero, ingest_process(own_broker, 1) as one:
         zero.start()
         one.start()
-        until(lambda: _is_subscribed(publisher, run))
+        until(lambda: is_subscribed(publisher, run))
         until(lambda: own_broker.log.read_text().count("as ingest-") == 2)
         zero.end()
         one.end()
@@ -328,7 +225,7 @@ def test_it_waits_for_a_database_that_is_away(
             edge = edges(run)[0]
             with ingest_process(own_broker, 0, database.url) as worker:
                 worker.start()
-                until(lambda: _is_subscribed(publisher, run))
+                until(lambda: is_subscribed(publisher, run))
                 connection.close()
                 for seq in range(1, count + 1):
                     publisher.send(topic(run, edge, Kind.METRICS), message(seq))

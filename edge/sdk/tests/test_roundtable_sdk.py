@@ -133,19 +133,57 @@ def test_models_are_stored_and_reported(instance: Path, broker: Broker, store: M
     assert store.refused == {}
 
 
-def test_reports_outlive_a_restart_of_the_broker(instance: Path, broker: Broker) -> None:
-    roundtable.log({"x": 0})
-    assert roundtable.flush()
+def test_what_a_killed_broker_forgot_is_sent_again_until_the_platform_has_stored_it(
+    instance: Path, broker: Broker
+) -> None:
+    with mqtt_client(broker.port, "runs/#") as (platform, heard):
+        roundtable.log({"x": 0})
+        assert roundtable.flush()
+        (first,) = of(heard, "metrics")
+        stored = {"instance": first["instance"], "seqs": [first["seq"]]}
+        platform.publish("runs/7/3/stored", json.dumps(stored), qos=1).wait_for_publish(10)
+        roundtable.log({"x": 1})
+        wait_until(lambda: len(points(heard)) == 2)
     broker.stop()
-    for step in range(1, 50):
+    for step in range(2, 50):
         roundtable.log({"x": step})
-        time.sleep(0.005)
     assert not roundtable.flush(0.3)
     broker.start()
     with mqtt_client(broker.port, "runs/#") as (_, heard):
+        wait_until(lambda: {point["value"] for point in points(heard)} == set(range(1, 50)))
         assert roundtable.flush(10)
-        wait_until(lambda: [point["value"] for point in points(heard)][-1:] == [49])
-    assert {point["value"] for point in points(heard)} >= set(range(2, 50))
+
+
+def test_what_nobody_was_there_to_hear_is_sent_again(
+    instance: Path, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    roundtable.log({"x": 1}, step=1)
+    assert not roundtable.flush()
+    with mqtt_client(broker.port, "runs/#") as (_, heard):
+        wait_until(lambda: len(points(heard)) == 1)
+        assert roundtable.flush()
+    assert [point["value"] for point in points(heard)] == [1.0]
+    assert "undelivered" not in caplog.text
+
+
+def test_it_says_what_nobody_heard(instance: Path, broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    roundtable.log({"x": 1}, step=1)
+    roundtable.close()
+    assert "closed with 1 reports undelivered, of which nobody heard 1" in caplog.text
+
+
+def test_it_says_what_the_platform_refused(instance: Path, broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    with mqtt_client(broker.port, "runs/7/3/metrics") as (platform, heard):
+        roundtable.log({"x": 1})
+        wait_until(lambda: points(heard))
+        (sent,) = of(heard, "metrics")
+        refused = [{"seq": sent["seq"], "reason": "metrics[0].step: Input should be a finite number"}]
+        answer = {"instance": sent["instance"], "seqs": [sent["seq"]], "refused": refused}
+        for broken in ("{", "[]", "{}", json.dumps(answer | {"seqs": 1}), json.dumps(answer | {"seqs": [[]]})):
+            platform.publish("runs/7/3/stored", broken)
+        platform.publish("runs/7/3/stored", json.dumps(answer))
+        wait_until(lambda: "refused a report: metrics[0].step: Input should be a finite number" in caplog.text)
+        assert roundtable.flush()
 
 
 def test_the_queue_is_bounded_and_says_what_it_dropped(
@@ -318,5 +356,5 @@ def test_an_absent_broker_does_not_hold_up_the_exit_for_long(instance: Path, bro
     done = run_script("import roundtable\nroundtable.log({'x': 1})\nroundtable.close(timeout=1)")
     assert done.returncode == 0
     assert time.monotonic() - start < 5
-    assert "closed with 1 reports unsent" in done.stderr
+    assert "closed with 1 reports undelivered" in done.stderr
     assert "secret" not in json.dumps([done.stdout, done.stderr])

@@ -37,6 +37,7 @@ def main() -> int:
         logger.warning("stopped by SIGTERM")
         raise
     except Exception as error:
+        roundtable.close(timeout=5)  # the last line is the reason: what the reports' end has to say comes before it
         logger.debug("the failure in full", exc_info=True)
         expected = isinstance(error, RuntimeError | ValueError)
         logger.error("%s", error if expected else f"{type(error).__name__}: {error}", exc_info=not expected)
