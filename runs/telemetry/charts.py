@@ -3,28 +3,27 @@
 Half of the points are chosen by MinMaxLTTB (Van Der Donckt et al., 2023, https://arxiv.org/abs/2305.00332), which draws
 the shape best, but may pass over an extreme that lies beside a greater one. The other half are the least and the
 greatest value of each of equal parts of the series, so that a spike is there however narrow it is.
+
+Points of equal x are in the order of their arrival: a metric logged twice at one step has two points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any, Literal, TypedDict, get_args
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
-from django.db import connection
 from tsdownsample import MinMaxDownsampler, MinMaxLTTBDownsampler
 
 from runs.models import Series
-
-Axis = Literal["step", "round", "time"]
-AXES: tuple[str, ...] = get_args(Axis)
+from runs.telemetry.blocks import Axis
+from runs.telemetry.columns import NAMES, Array, Name, PointColumns, columns_take
+from runs.telemetry.windows import Window, candidates
 
 SERIES_POINTS = 1_000  # of one series in a snapshot
 SNAPSHOT_POINTS = 100_000  # of all series in a snapshot together
 SERIES_POINTS_LEAST = 50
 FLAGGED_POINTS = 100  # values that are no numbers, kept beside the downsampled ones
-
-_COLUMNS = "id, step, round, time, value, flag"
 
 
 class Columns(TypedDict):
@@ -66,15 +65,28 @@ def window_points(
         high: end of the window, included; None: to the last point.
         width: at most so many points of each series (and the values that are no numbers, up to 100).
     """
-    small = [one.pk for one in series if one.count <= width]
-    large = [one.pk for one in series if one.count > width]
-    found = _read_whole(small, axis, low, high)
-    for series_id in large:
-        found[series_id] = _read_downsampled(series_id, axis, low, high, width)
-    return found
+    found = window_columns([one.pk for one in series], Window(axis, low, high), width)
+    return {series_id: columns_of(points) for series_id, points in found.items()}
 
 
-def downsample(x: np.ndarray[Any, Any], value: np.ndarray[Any, Any], width: int) -> np.ndarray[Any, Any]:
+def window_columns(
+    series_ids: Sequence[int], window: Window, width: int, names: Collection[Name] = NAMES
+) -> Mapping[int, PointColumns]:
+    """Return the points of the series within a window as arrays, by series id, in the order of the axis.
+
+    To be called within one state of the database (``runs.live.snapshot.database_snapshot``).
+
+    Args:
+        series_ids: which series, each once; those without a point in the window have empty columns.
+        window: what is shown.
+        width: at most so many points of each series (and the values that are no numbers, up to 100); at least 8.
+        names: which columns are wanted; the axis and the value always come with them.
+    """
+    found = candidates(series_ids, window, width, names)
+    return {series_id: _drawn(points, window.axis, width) for series_id, points in found.items()}
+
+
+def downsample(x: Array, value: Array, width: int) -> Array:
     """Return the indices of at most ``width`` points that draw the same picture, ascending.
 
     The first and the last point are among them, and of each of ``width // 4`` equal parts its least and greatest.
@@ -86,81 +98,58 @@ def downsample(x: np.ndarray[Any, Any], value: np.ndarray[Any, Any], width: int)
     """
     if len(x) <= width:
         return np.arange(len(x))
+    if not np.isfinite(x[-1] - x[0]):
+        x = np.arange(len(x), dtype=np.float64)
     shape: Any = MinMaxLTTBDownsampler()  # type: ignore[no-untyped-call]
     extremes: Any = MinMaxDownsampler()  # type: ignore[no-untyped-call]
-    return np.union1d(
-        shape.downsample(x, value, n_out=width // 2).astype(np.int64),
-        extremes.downsample(value, n_out=width // 4 * 2).astype(np.int64),
-    )
+    marked = np.zeros(len(x), bool)
+    marked[shape.downsample(x, value, n_out=width // 2)] = True
+    marked[extremes.downsample(value, n_out=width // 4 * 2)] = True
+    return np.flatnonzero(marked)
 
 
-def _read_whole(ids: Sequence[int], axis: Axis, low: float | None, high: float | None) -> dict[int, Columns]:
-    columns: dict[int, list[list[Any]]] = {series_id: [[], [], [], [], [], []] for series_id in ids}
-    for start in range(0, len(ids), 500):
-        some = ids[start : start + 500]
-        condition, arguments = _condition(axis, low, high)
-        places = ", ".join(["%s"] * len(some))
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT series_id, {_COLUMNS} FROM runs_point WHERE series_id IN ({places}){condition} "  # noqa: S608
-                f"ORDER BY series_id, {axis}, step, id",
-                [*some, *arguments],
-            )
-            for row in cursor:
-                target = columns[row[0]]
-                for column, cell in zip(target, row[1:], strict=True):
-                    column.append(cell)
-    return {series_id: _columns(lists) for series_id, lists in columns.items()}
+def flags_of(value: Array) -> Array:
+    """Return the ``runs.models.ValueFlag`` of each value."""
+    return np.select([np.isfinite(value), np.isnan(value), value > 0], [0, 1, 2], 3)
 
 
-def _read_downsampled(series_id: int, axis: Axis, low: float | None, high: float | None, width: int) -> Columns:
-    condition, arguments = _condition(axis, low, high)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT id, {axis}, value FROM runs_point WHERE series_id = %s{condition} "  # noqa: S608
-            f"ORDER BY {axis}, step, id",
-            [series_id, *arguments],
-        )
-        rows = cursor.fetchall()
-    if not rows:
-        return _columns([[], [], [], [], [], []])
-    ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-    x = np.fromiter((row[1] for row in rows), np.float64, len(rows))
-    value = np.fromiter((np.nan if row[2] is None else row[2] for row in rows), np.float64, len(rows))
-    finite = np.flatnonzero(np.isfinite(value))
-    flagged = np.flatnonzero(~np.isfinite(value))
+def columns_of(points: PointColumns) -> Columns:
+    """Return points as JSON has them."""
+    flag = flags_of(points["value"])
+    return {
+        "id": points["id"].tolist(),
+        "step": points["step"].tolist(),
+        "round": rounds_of(points["round"]),
+        "time": points["time"].tolist(),
+        "value": [None if flagged else value for value, flagged in zip(points["value"].tolist(), flag, strict=True)]
+        if flag.any()
+        else points["value"].tolist(),
+        "flag": flag.tolist(),
+    }
+
+
+def rounds_of(column: Array) -> list[int | None]:
+    """Return rounds as whole numbers, None where there is none."""
+    missing = np.isnan(column)
+    if not missing.any():
+        return column.astype(np.int64).tolist()  # type: ignore[no-any-return]
+    if missing.all():
+        return [None] * len(column)
+    return [None if each != each else int(each) for each in column.tolist()]
+
+
+def _drawn(points: PointColumns, axis: Axis, width: int) -> PointColumns:
+    x = points[axis]
+    if len(x) > 1 and (x[1:] < x[:-1]).any():
+        points = columns_take(points, np.argsort(x, kind="stable"))
+    value = points["value"]
+    is_finite = np.isfinite(value)
+    if is_finite.all():
+        if len(value) <= width:
+            return points
+        return columns_take(points, downsample(points[axis], value, width))
+    finite, flagged = np.flatnonzero(is_finite), np.flatnonzero(~is_finite)
     if len(flagged) > FLAGGED_POINTS:
         flagged = flagged[np.linspace(0, len(flagged) - 1, FLAGGED_POINTS).astype(int)]
-    chosen = finite[downsample(x[finite], value[finite], width)]
-    return _read_ids([int(point_id) for point_id in ids[np.union1d(chosen, flagged)]], axis)
-
-
-def _read_ids(ids: Sequence[int], axis: Axis) -> Columns:
-    rows: list[tuple[Any, ...]] = []
-    for start in range(0, len(ids), 5_000):
-        some = ids[start : start + 5_000]
-        places = ", ".join(["%s"] * len(some))
-        with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {_COLUMNS} FROM runs_point WHERE id IN ({places})", some)  # noqa: S608
-            rows += cursor.fetchall()
-    position = {"step": 1, "round": 2, "time": 3}[axis]
-    rows.sort(key=lambda row: (row[position], row[1], row[0]))
-    return _columns([list(column) for column in zip(*rows, strict=True)] or [[], [], [], [], [], []])
-
-
-def _condition(axis: Axis, low: float | None, high: float | None) -> tuple[str, list[float]]:
-    text, arguments = "", []
-    if axis == "round":
-        text += " AND round IS NOT NULL"
-    if low is not None:
-        text += f" AND {axis} >= %s"
-        arguments.append(low)
-    if high is not None:
-        text += f" AND {axis} <= %s"
-        arguments.append(high)
-    return text, arguments
-
-
-def _columns(lists: Sequence[list[Any]]) -> Columns:
-    identity, step, round_, time, value, flag = lists
-    return {"id": identity, "step": step, "round": round_, "time": time, "value": value, "flag": flag}
+    chosen = finite[downsample(points[axis][finite], value[finite], width)]
+    return columns_take(points, np.union1d(chosen, flagged))

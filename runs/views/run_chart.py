@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from typing import cast
 
 import orjson
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
@@ -15,7 +14,8 @@ from django.views.decorators.http import require_safe
 
 from runs.access import run_for_user
 from runs.models import Series
-from runs.telemetry.charts import AXES, SERIES_POINTS, Axis, window_points
+from runs.telemetry.blocks import AXES
+from runs.telemetry.charts import SERIES_POINTS, window_points
 
 SERIES_MAX = 200
 WIDTH_MAX = 4_000
@@ -57,7 +57,7 @@ def _answer(request: HttpRequest, run_id: int) -> HttpResponse:
         raise _BadQuery(f"series are 1 to {SERIES_MAX} ids, separated by commas")
     points = window_points(
         list(Series.objects.filter(run_id=run_id, pk__in=ids)),
-        axis=cast(Axis, axis),
+        axis=axis,
         low=_bound(request, "from"),
         high=_bound(request, "to"),
         width=_width(request),
