@@ -247,8 +247,8 @@ S3_ACCESS_KEY = env.str("ROUNDTABLE_S3_ACCESS_KEY", default="")
 S3_SECRET_KEY = _secret("ROUNDTABLE_S3_SECRET_KEY", "ROUNDTABLE_S3_SECRET_KEY_FILE")
 
 # --- Alerts: where they may be told -----------------------------------------------------------------------------------
-# Networks that hooks may reach although they are not public, such as 10.0.0.0/8.
-HOOK_NETWORKS = env.list("ROUNDTABLE_HOOK_NETWORKS", default=[])
+# Networks that hooks and exports may reach although they are not public, such as 10.0.0.0/8.
+OUTBOUND_NETWORKS = env.list("ROUNDTABLE_OUTBOUND_NETWORKS", default=[])
 # smtp+tls://user:password@host:587; empty: no e-mail is sent.
 _EMAIL_URL = _secret("ROUNDTABLE_EMAIL_URL", "ROUNDTABLE_EMAIL_URL_FILE")
 EMAIL_CONFIGURED = bool(_EMAIL_URL)

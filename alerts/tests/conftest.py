@@ -30,7 +30,7 @@ def project(ada: User) -> Project:
 @pytest.fixture
 def hook(settings: Settings) -> Iterator[HookReceiver]:
     """A receiver of hooks that this installation may reach."""
-    settings.HOOK_NETWORKS = ["127.0.0.0/8"]
+    settings.OUTBOUND_NETWORKS = ["127.0.0.0/8"]
     with hook_receiver() as receiver:
         yield receiver
 

@@ -51,11 +51,11 @@ def test_a_redirect_is_not_followed(hook: HookReceiver) -> None:
         ("https:///path", "The URL must begin with https:// or http:// and name a host."),
         ("http://[::1/", "The URL is not one: Invalid IPv6 URL."),
         ("http://127.0.0.1:99999/", "The URL is not one: Port out of range 0-65535."),
-        ("http://127.0.0.1:1/token", "127.0.0.1 could not be told: [Errno 111] Connection refused."),
+        ("http://127.0.0.1:1/token", "127.0.0.1 could not be reached: [Errno 111] Connection refused."),
     ],
 )
 def test_what_is_wrong_is_said_without_the_secret_part(settings: Settings, url: str, sentence: str) -> None:
-    settings.HOOK_NETWORKS = ["127.0.0.0/8"]
+    settings.OUTBOUND_NETWORKS = ["127.0.0.0/8"]
     assert refused(url) == sentence
 
 
@@ -64,4 +64,4 @@ def test_a_name_that_is_not_known_is_said() -> None:
 
 
 def test_an_https_hook_must_show_a_certificate(hook: HookReceiver) -> None:
-    assert refused(hook.url.replace("http://", "https://")).startswith("127.0.0.1 could not be told: ")
+    assert refused(hook.url.replace("http://", "https://")).startswith("127.0.0.1 could not be reached: ")
