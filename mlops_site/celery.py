@@ -19,7 +19,7 @@ BACKENDS_LOOK = "runs.pipeline.tasks.backends_look"
 
 app = Celery("roundtable")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["runs.pipeline", "runs.telemetry", "configurations", "health", "alerts"])
+app.autodiscover_tasks(["runs.pipeline", "runs.telemetry", "configurations", "health", "alerts", "exports"])
 app.conf.task_default_queue = TASKS_QUEUE
 app.conf.task_queues = (Queue(TASKS_QUEUE), Queue(BUILDS_QUEUE))
 app.conf.beat_schedule = {

@@ -64,6 +64,7 @@ INSTALLED_APPS = [
     "runs",
     "health",
     "alerts",
+    "exports",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

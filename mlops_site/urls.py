@@ -9,4 +9,5 @@ urlpatterns = [
     path("", include("devices.urls")),
     path("", include("health.urls")),
     path("", include("alerts.urls")),
+    path("", include("exports.urls")),
 ]

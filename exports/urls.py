@@ -1,0 +1,5 @@
+"""URLs of exports."""
+
+from exports.views import urlpatterns
+
+__all__ = ["urlpatterns"]
