@@ -67,7 +67,7 @@ def run_for_user(user: Any, run_id: int) -> Run:
         Http404: there is no such run, or it belongs to a project of which the user is no member.
     """
     runs = Run.objects.visible_to(user).select_related(
-        "project", "created_by", "started_by", "server_package", "client_package"
+        "project", "created_by", "started_by", "server_package", "client_package", "parent", "initial_model__run"
     )
     return get_object_or_404(runs, pk=run_id)
 

@@ -73,6 +73,17 @@ def models_get(request: HttpRequest, run_id: int, key: str) -> HttpResponseBase:
 
 
 @interface
+@require_GET
+def initial_model_get(request: HttpRequest, run_id: int) -> JsonResponse:
+    """Say which model the run starts from: ``{"model": {key, sha256, size} or null}``."""
+    run = _reporter(request, run_id).run
+    model = run.models.filter(key=run.initial_key).first() if run.initial_key else None
+    if model is None:
+        return JsonResponse({"model": None})
+    return JsonResponse({"model": {"key": model.key, "sha256": model.sha256, "size": model.size}})
+
+
+@interface
 @require_POST
 def logs_post(request: HttpRequest, run_id: int) -> JsonResponse:
     """Store log lines of the calling reporter. The same message again changes nothing."""
@@ -133,6 +144,7 @@ def _model_parameters(request: HttpRequest, reporter: RunReporter) -> tuple[Mode
 urlpatterns = [
     path("api/runs/<int:run_id>/models", models_post, name="api_models"),
     path("api/runs/<int:run_id>/models/<str:key>", models_get, name="api_model"),
+    path("api/runs/<int:run_id>/initial-model", initial_model_get, name="api_initial_model"),
     path("api/runs/<int:run_id>/logs", logs_post, name="api_logs"),
     path("api/runs/<int:run_id>/data", data_get, name="api_data"),
 ]

@@ -14,7 +14,7 @@ from configurations.rows import ROW_TYPES, SECTIONS, value_text
 from runs.device_choice import DeviceNow
 from runs.lifecycle.creation import DEFAULT_LIMITS, LIMIT_RANGES, placement_condition
 from runs.lifecycle.errors import RunRefused
-from runs.models import Project, Role
+from runs.models import Project, Role, Run
 
 OVERRIDE_PREFIX = "set:"
 RESERVED = ("memory_mb", "cpus")
@@ -65,13 +65,17 @@ class ParameterSection:
     rows: list[ParameterRow]
 
 
-def parameter_sections(configuration: Configuration, data: QueryDict | None = None) -> list[ParameterSection]:
-    """The configuration's values as fields, filled from ``data`` where that has them."""
+def parameter_sections(configuration: Configuration | Run, data: QueryDict | None = None) -> list[ParameterSection]:
+    """The values of a configuration, or of a run's copy of one, as fields, filled from ``data`` where that has them."""
     titles = {"model_config": "Model", "hyperparameters_config": "Hyper-parameters"}
+    if isinstance(configuration, Run):
+        own = configuration.configuration_copy
+    else:
+        own = {section: getattr(configuration, section) for section in SECTIONS}
     sections = []
     for section in SECTIONS:
         rows = []
-        for row in getattr(configuration, section):
+        for row in own[section]:
             field = f"{OVERRIDE_PREFIX}{section}.{row['name']}"
             configured = value_text(row["value"])
             text = configured if data is None else data.get(field, configured)
@@ -115,9 +119,21 @@ class RunForm(forms.Form):
         help_text="One a line: node.labels.NAME, node.hostname or node.role, == or !=, a value.",
     )
 
-    def __init__(self, *args: Any, configurations: Any, devices: Iterable[DeviceNow], **kwargs: Any) -> None:
-        """Offer ``configurations`` (a queryset) and ``devices``. Busy and offline ones are refused at the start."""
+    def __init__(
+        self,
+        *args: Any,
+        configurations: Any,
+        devices: Iterable[DeviceNow],
+        repeats: Run | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Offer ``configurations`` (a queryset) and ``devices``. Busy and offline ones are refused at the start.
+
+        Where the run ``repeats`` another, that one's copy stands in for the configuration.
+        """
         super().__init__(*args, **kwargs)
+        self.repeats = repeats
+        self.fields["configuration"].required = repeats is None
         self.fields["configuration"].queryset = configurations  # type: ignore[attr-defined]
         self.fields["devices"].choices = [(now.device.pk, str(now.device)) for now in devices]  # type: ignore[attr-defined]
         for reporter in ("server", "client"):
@@ -146,10 +162,16 @@ class RunForm(forms.Form):
 
     def overrides(self) -> dict[str, str]:
         """The values that differ from the chosen configuration's, as they were typed."""
-        return overrides_of(self.cleaned_data["configuration"], self.data)
+        return overrides_of(self.source, self.data)
+
+    @property
+    def source(self) -> Configuration | Run:
+        """What the run is to be made from."""
+        source: Configuration | Run = self.repeats or self.cleaned_data["configuration"]
+        return source
 
 
-def overrides_of(configuration: Configuration, data: Any) -> dict[str, str]:
+def overrides_of(configuration: Configuration | Run, data: Any) -> dict[str, str]:
     """The values of ``data`` that differ from the configuration's, by ``section.name``."""
     return {
         row.field.removeprefix(OVERRIDE_PREFIX): row.text

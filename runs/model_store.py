@@ -108,6 +108,25 @@ def model_for_reporter(run: Run, edge_id: int, key: str) -> StoredModel | None:
     return model
 
 
+def model_copy(model: StoredModel, run_id: int) -> StoredModel:
+    """Copy a model into another run, as its aggregated one of before the first round.
+
+    Raises:
+        FileNotFoundError: its bytes are not in the store.
+    """
+    name = f"models/{run_id}/{model.sha256}.safetensors"
+    with model_path(model).open("rb") as source:
+        chunks = iter(lambda: source.read(CHUNK_BYTES), b"")
+        file = store.temporary_file(
+            "model.safetensors", chunks, model.size, ModelRefused("The stored model has grown.")
+        )
+    try:
+        store.put(file, name)
+    finally:
+        file.close()
+    return _row_keep(run_id, 0, ModelKind.AGGREGATED, -1, model.sha256, model.size, name)[0]
+
+
 def model_path(model: StoredModel) -> Path:
     """Return a model's bytes on the local disk.
 

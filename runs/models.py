@@ -89,6 +89,15 @@ class Run(models.Model):
     configuration_copy = models.JSONField()
     server_package = models.ForeignKey("configurations.Package", on_delete=models.PROTECT, related_name="+")
     client_package = models.ForeignKey("configurations.Package", on_delete=models.PROTECT, related_name="+")
+    parent = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, related_name="children", help_text="the run that it repeats"
+    )
+    initial_model = models.ForeignKey(
+        "StoredModel", on_delete=models.SET_NULL, null=True, related_name="+", help_text="of another run: its source"
+    )
+    initial_key = models.CharField(
+        max_length=100, blank=True, help_text="key of this run's copy of it, from which the aggregator starts"
+    )
     backend = models.CharField(max_length=20, help_text="process, docker or swarm")
     backend_reason = models.TextField(blank=True, help_text="why this backend, in sentences")
     limits = models.JSONField(

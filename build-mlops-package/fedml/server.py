@@ -58,7 +58,7 @@ def run_server(settings: Settings, environment: roundtable.Environment) -> None:
     try:
         test = load_test_data(settings, environment)
         _wait_for_clients(roster, settings)
-        weights = _initial_weights(roster, settings, test)
+        weights = _given_weights(store, _initial_weights(roster, settings, test))
         stored = store.put(weights, "aggregated", -1)
         roundtable.log_round(-1, settings.comm_round)
         for round_index in range(settings.comm_round):
@@ -136,6 +136,23 @@ def _initial_weights(roster: Roster, settings: Settings, test: Samples | None) -
         raise RunFailed(f"a model of {first.features} features and {classes} classes is too large")
     rng = stream(settings.random_seed, "initial weights")
     return MODELS[settings.model].initial(rng, first.features, classes, settings.hidden_units)
+
+
+def _given_weights(store: ModelStore, fresh: Weights) -> Weights:
+    """The model that the run was told to start from, or `fresh`. Raises RunFailed when it is of another shape."""
+    given = roundtable.initial_model(store.environment, time_limit=store.time_limit)
+    if given is None:
+        return fresh
+    try:
+        weights = store.get(given.key, given.sha256)
+        check_like(weights, fresh)
+    except WeightsError as error:
+        raise RunFailed(
+            f"the model to start from does not fit this run's model and data: {error}. Start from a model of a run "
+            "with the same model, hidden_units and data"
+        ) from error
+    logger.info("starting from the model %s", given.key)
+    return weights
 
 
 def _collect(

@@ -128,6 +128,7 @@ class ModelStoreServer:
         self.away = False
         self.refused: collections.Counter[str] = collections.Counter()
         self.data = b""
+        self.initial: Upload | None = None  # the model that the run starts from
         store = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -181,8 +182,10 @@ class ModelStoreServer:
                     return None
                 if self.path == f"/api/runs/{RUN_ID}/data":
                     return self.answer(200, store.data)
+                if self.path == f"/api/runs/{RUN_ID}/initial-model":
+                    return self.answer(200, json.dumps({"model": store.initial_reference()}).encode())
                 key = self.path.rpartition("/")[2]
-                for upload in store.uploads:
+                for upload in [*store.uploads, *filter(None, [store.initial])]:
                     if upload.key == key and (edge_id == 0 or upload.kind == "aggregated" or upload.edge_id == edge_id):
                         return self.answer(200, upload.content)
                 return self.refuse(404, "no such model")
@@ -191,6 +194,13 @@ class ModelStoreServer:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
+
+    def initial_reference(self) -> dict[str, Any] | None:
+        """What the platform says of the model to start from."""
+        if self.initial is None:
+            return None
+        content = self.initial.content
+        return {"key": self.initial.key, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
 
     def aggregated(self) -> list[Upload]:
         """The aggregated models by round, the initial one (-1) first."""

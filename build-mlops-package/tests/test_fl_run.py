@@ -251,3 +251,23 @@ def test_a_stopped_aggregator_ends_its_clients(make_world: MakeWorld) -> None:
     assert server.log.splitlines()[-1].endswith("stopped by SIGTERM")
     assert [client.wait() for client in clients] == [0, 0]
     assert "the run ended early: the aggregator was stopped" in clients[0].log
+
+
+def test_it_starts_from_the_model_that_it_is_given_and_refuses_one_that_does_not_fit(make_world: MakeWorld) -> None:
+    first = make_world(**{**QUICK, "comm_round": 3})
+    run_to_the_end(first)
+    trained = first.store.aggregated()[-1]
+    first.store.uploads.clear()
+    second = make_world(**{**QUICK, "comm_round": 1})
+    second.store.initial = trained
+    run_to_the_end(second)
+    assert second.store.aggregated()[0].content == trained.content
+    assert f"starting from the model {trained.key}" in second.instances[0].log
+
+    third = make_world(**{**QUICK, "comm_round": 1, "model": "mlp"})
+    third.store.initial = trained
+    server, clients = third.open_all()
+    assert server.wait() != 0
+    assert "the model to start from does not fit this run's model and data" in server.log
+    for client in clients:
+        client.wait()

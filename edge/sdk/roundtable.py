@@ -55,6 +55,7 @@ __all__ = [
     "event",
     "flush",
     "init",
+    "initial_model",
     "log",
     "log_model",
     "log_round",
@@ -318,6 +319,20 @@ def store_model(where: Environment, content: bytes, round: int, kind: str, *, ti
         return StoredModel(str(json.loads(answer)["key"]), digest, len(content))
     except (ValueError, KeyError, TypeError):
         raise PlatformError("the model store's answer has no key") from None
+
+
+def initial_model(where: Environment, *, time_limit: float = 300.0) -> StoredModel | None:
+    """The model of another run that this run is to start from, or None where it starts anew.
+
+    Fetch its bytes as those of any model of this run: `request(where, "GET", f"/api/runs/{run_id}/models/{key}")`.
+    Raises PlatformError, after retries for at most `time_limit` seconds.
+    """
+    answer = request(where, "GET", f"/api/runs/{where.run_id}/initial-model", time_limit=time_limit)
+    try:
+        model = json.loads(answer)["model"]
+        return None if model is None else StoredModel(str(model["key"]), str(model["sha256"]), int(model["size"]))
+    except (ValueError, KeyError, TypeError):
+        raise PlatformError("the platform's answer does not say which model to start from") from None
 
 
 # --- the background reporter ---------------------------------------------------------------------------------------

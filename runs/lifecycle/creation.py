@@ -16,7 +16,8 @@ from devices.models import Device
 from runs.lifecycle.errors import RunRefused
 from runs.lifecycle.rendering import AGGREGATOR_EDGE_ID, RunDraft, clients_plan, draft_check, run_render
 from runs.lifecycle.turn import run_notice_send
-from runs.models import Project, Role, Run, RunDevice
+from runs.model_store import model_copy
+from runs.models import Project, Role, Run, RunDevice, StoredModel
 from runs.names import run_name_suggest
 from runs.pipeline.backend_choice import BackendChoice, backend_choice
 from runs.pipeline.backends import BackendUnknown
@@ -32,19 +33,21 @@ def run_create(
     *,
     project: Project,
     user: Any,
-    configuration: Configuration,
+    configuration: Configuration | Run,
     device_ids: Iterable[int],
     name: str = "",
     overrides: Mapping[str, Any] | None = None,
     limits: Mapping[str, Any] | None = None,
     backend: str | None = None,
+    initial_model: StoredModel | None = None,
 ) -> Run:
     """Create a run in state CREATED. Nothing is built or started yet.
 
     Args:
         project: where the run belongs; ``user`` must be its owner or a member.
         user: who creates the run.
-        configuration: what it is made from; must be visible to ``user``. The run keeps a frozen copy.
+        configuration: what it is made from; must be visible to ``user``. The run keeps a frozen copy. A run stands for
+            the copy that it keeps: the new one repeats it.
         device_ids: edge ids of devices of the project, at least one. They may be offline or busy until the start.
         name: up to 120 characters; two random words when empty.
         overrides: values for this run alone, ``{"hyperparameters_config.lr": 0.1}``; text is read by the row's type.
@@ -52,6 +55,7 @@ def run_create(
             swarm also ``"placement": ["node.labels.zone == a", ...]``, which the aggregator's node must fulfil, and
             ``"reservations": {"memory_mb", "cpus"}``, which it must have free.
         backend: name of a backend; the installation's when None.
+        initial_model: weights from which the aggregator starts; of a run of the same project.
 
     Raises:
         RunRefused: with a sentence that says what to change.
@@ -69,7 +73,8 @@ def run_create(
         project=project,
         name=name,
         created_by=user,
-        configuration=configuration,
+        configuration=configuration.configuration if isinstance(configuration, Run) else configuration,
+        parent=configuration if isinstance(configuration, Run) else None,
         configuration_copy=dict(draft.configuration_copy),
         server_package=configuration.server_package,
         client_package=configuration.client_package,
@@ -84,14 +89,39 @@ def run_create(
             for client in draft.clients
         )
         run_notice_send(run)
+    if initial_model is not None:
+        _model_seed(run, initial_model)
     return run
+
+
+def _model_seed(run: Run, model: StoredModel) -> None:
+    """Give the new run its own copy of the model, so that it needs nothing of the other run; without it there is none.
+
+    Raises:
+        RunRefused: the model is not there, or of another project.
+    """
+    try:
+        if model.run.project_id != run.project_id:
+            raise RunRefused("A run starts from models of its own project.")
+        copied = model_copy(model, run.pk)
+    except FileNotFoundError as error:
+        run.delete()
+        raise RunRefused(
+            f"The weights of round {model.round_index + 1} are not in the store (any more), so that no run can start "
+            "from them. Choose a model that can be downloaded."
+        ) from error
+    except BaseException:
+        run.delete()
+        raise
+    run.initial_model, run.initial_key = model, copied.key
+    run.save(update_fields=["initial_model", "initial_key"])
 
 
 def run_preview(
     *,
     project: Project,
     user: Any,
-    configuration: Configuration,
+    configuration: Configuration | Run,
     device_ids: Iterable[int],
     overrides: Mapping[str, Any] | None = None,
 ) -> list[tuple[str, list[str]]]:
@@ -119,7 +149,7 @@ def draft_make(
     *,
     project: Project,
     user: Any,
-    configuration: Configuration,
+    configuration: Configuration | Run,
     device_ids: Iterable[int],
     overrides: Mapping[str, Any],
 ) -> RunDraft:
@@ -133,11 +163,20 @@ def draft_make(
         raise RunRefused("You are not a member of this project; ask its owner to add you.")
     if role == Role.VIEWER:
         raise RunRefused("Viewers cannot create runs; ask an owner of the project to make you a member.")
-    if not Configuration.objects.visible_to(user).filter(pk=configuration.pk).exists():
-        raise RunRefused("This configuration is not visible to you; choose one of yours or of your projects.")
-    frozen = configuration_copy(configuration)
+    frozen = _frozen(project, user, configuration)
     _override(frozen, overrides)
     return RunDraft(0, frozen, clients_plan(_devices(project, device_ids)))
+
+
+def _frozen(project: Project, user: Any, configuration: Configuration | Run) -> dict[str, Any]:
+    """The copy that the run is to keep."""
+    if isinstance(configuration, Run):
+        if configuration.project_id != project.pk:
+            raise RunRefused("A run is repeated in its own project.")
+        return copy.deepcopy(configuration.configuration_copy)
+    if not Configuration.objects.visible_to(user).filter(pk=configuration.pk).exists():
+        raise RunRefused("This configuration is not visible to you; choose one of yours or of your projects.")
+    return configuration_copy(configuration)
 
 
 def _devices(project: Project, device_ids: Iterable[int]) -> list[Device]:
@@ -168,7 +207,8 @@ def _override(frozen: dict[str, Any], overrides: Mapping[str, Any]) -> None:
         if value != row["value"] or type(value) is not type(row["value"]):
             row["value"] = value
             changed.append(name)
-    frozen["overrides"] = changed
+    earlier = frozen.get("overrides", [])
+    frozen["overrides"] = [*earlier, *(name for name in changed if name not in earlier)]
 
 
 def _override_value(name: str, row: Mapping[str, Any], given: Any) -> Value:

@@ -42,6 +42,11 @@ export function modelsStart(root, store) {
         return chip;
       }),
     );
+    const again = field(row, "again");
+    if (again) {
+      again.href = `${again.dataset.again}${model.id}`;
+      again.hidden = !model.url;
+    }
     const link = field(row, "download");
     if (model.url) {
       link.href = model.url;
