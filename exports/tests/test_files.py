@@ -111,7 +111,7 @@ def test_members_download_and_strangers_do_not(
     answer = client.get(path)
     assert answer.headers["Content-Disposition"] == f'attachment; filename="{file}"'
     assert answer.headers["Content-Type"] == content_type
-    assert b"".join(answer).startswith(begins)  # type: ignore[arg-type]
+    assert b"".join(answer).startswith(begins)
     assert stranger.get(path).status_code == 404
     assert Client().get(path).status_code == 302
 

@@ -42,7 +42,7 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "--artifacts-destination",
         str(folder / "artifacts"),
     ]
-    command = [venv / "bin/mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *store]
+    command = [str(venv / "bin/mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *store]
     log = (folder / "log").open("wb")
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # else it has seven more processes
     server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True)
