@@ -19,12 +19,13 @@ BACKENDS_LOOK = "runs.pipeline.tasks.backends_look"
 
 app = Celery("roundtable")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["runs.pipeline", "runs.telemetry", "configurations", "health", "alerts", "exports"])
+app.autodiscover_tasks(["runs.pipeline", "runs.telemetry", "configurations", "health", "alerts", "exports", "sweeps"])
 app.conf.task_default_queue = TASKS_QUEUE
 app.conf.task_queues = (Queue(TASKS_QUEUE), Queue(BUILDS_QUEUE))
 app.conf.beat_schedule = {
     "reap": {"task": "runs.pipeline.tasks.reap", "schedule": 5.0, "options": {"expires": 5.0}},
     "alerts": {"task": "alerts.tasks.evaluate", "schedule": 15.0, "options": {"expires": 15.0}},
+    "sweeps": {"task": "sweeps.tasks.advance", "schedule": 5.0, "options": {"expires": 5.0}},
     "backends_look": {"task": BACKENDS_LOOK, "schedule": 30.0, "options": {"expires": 30.0}},
     "store_prune": {"task": "configurations.tasks.store_prune", "schedule": 3600.0, "options": {"expires": 3600.0}},
     "points_pack": {"task": "runs.telemetry.tasks.points_pack", "schedule": 10.0, "options": {"expires": 10.0}},

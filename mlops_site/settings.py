@@ -65,6 +65,7 @@ INSTALLED_APPS = [
     "health",
     "alerts",
     "exports",
+    "sweeps",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

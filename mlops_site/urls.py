@@ -10,4 +10,5 @@ urlpatterns = [
     path("", include("health.urls")),
     path("", include("alerts.urls")),
     path("", include("exports.urls")),
+    path("", include("sweeps.urls")),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django import forms
@@ -55,6 +55,10 @@ class ParameterRow:
     @property
     def changed(self) -> bool:
         return self.text != self.configured
+
+    def emptied(self) -> ParameterRow:
+        """The same row with nothing in its field."""
+        return replace(self, text="")
 
 
 @dataclass(frozen=True)

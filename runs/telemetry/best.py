@@ -51,6 +51,12 @@ def best_metric(current: dict[str, Any] | None, candidates: Iterable[Candidate])
     return best
 
 
+def more_is_better(name: str) -> bool | None:
+    """Return whether more of a metric is better, as far as its name tells."""
+    rank = _rank(name)
+    return None if rank is None else _RANKS[rank][1]
+
+
 def _rank(name: str) -> int | None:
     """Position of the first pattern that the name's last part matches."""
     text = re.sub(r"[\s./:-]+", "_", name.lower())

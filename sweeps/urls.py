@@ -1,0 +1,5 @@
+"""URLs of sweeps."""
+
+from sweeps.views import urlpatterns
+
+__all__ = ["urlpatterns"]
