@@ -92,3 +92,34 @@ def test_lines_of_other_runs_stay_out(ada: User, run: Run) -> None:
 @pytest.mark.parametrize("query", [{"level": "LOUD"}, {"before": "x"}, {"before": "-1"}, {"before": "9" * 40}])
 def test_a_query_that_makes_no_sense_is_refused(ada: User, run: Run, query: dict[str, str]) -> None:
     assert ask(ada, run, **query).status_code == 400
+
+
+def test_a_search_is_counted_where_that_is_asked_for(ada: User, run: Run) -> None:
+    write(run, ("server", "INFO", "loss 1"), ("server", "", "other"), ("edge:1", "ERROR", "loss 2"))
+    assert ask(ada, run, q="loss", count="1").json()["count"] == {"lines": 2, "more": False}
+    assert ask(ada, run, count="1").json()["count"] == {"lines": 3, "more": False}
+    assert "count" not in ask(ada, run, q="loss").json()
+
+
+def test_lines_are_chosen_by_their_time_both_ends_included(ada: User, run: Run) -> None:
+    write(run, *(("server", "", f"line {number}") for number in range(5)))
+    assert texts(ada, run, since="1", until="3.0") == ["line 1", "line 2", "line 3"]
+    assert texts(ada, run, since="4.5") == []
+
+
+def test_later_lines_come_first_after_an_id(ada: User, run: Run) -> None:
+    ids = write(run, *(("server", "", f"line {number}") for number in range(205)))
+    page = ask(ada, run, q="line", after=ids[1]).json()
+    assert ([line[0] for line in page["lines"]], page["more"]) == (ids[2:202], True)
+    page = ask(ada, run, q="line", after=ids[201], before=ids[204]).json()
+    assert ([line[0] for line in page["lines"]], page["more"]) == (ids[202:204], False)
+
+
+@pytest.mark.parametrize("query", [{"since": "soon"}, {"until": "nan"}, {"after": "-1"}, {"q": "x" * 501}])
+def test_a_search_that_makes_no_sense_is_refused(ada: User, run: Run, query: dict[str, str]) -> None:
+    assert ask(ada, run, **query).status_code == 400
+
+
+def test_a_stranger_finds_nothing(run: Run) -> None:
+    write(run, ("server", "", "secret"))
+    assert ask(user_make("mallory"), run, q="secret").status_code == 404

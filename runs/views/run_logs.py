@@ -2,45 +2,76 @@
 
 from __future__ import annotations
 
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
+import math
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse, QueryDict
 from django.urls import path
 from django.views.decorators.http import require_safe
 
 from runs.access import run_for_user
-from runs.models import LogLine
+from runs.log_search import LEVELS, TEXT_MAX, LogQuery, lines_count, lines_page
 
 LINES_AT_ONCE = 1_000
-# A level stands for itself and everything graver.
-LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
+LINES_AT_ONCE_WITH_TEXT = 200
 
 
 @require_safe
 def run_log_lines(request: HttpRequest, run_id: int) -> HttpResponse:
-    """The last lines that match, as ``{"lines": [[id, reporter, time, stream, level, line], ...], "more": bool}``.
+    """Lines that match: ``{"lines": [[id, reporter, time, stream, level, line], ...], "more": bool, ...}``.
 
-    Query: ``reporter`` (empty: all), ``q`` (text that a line contains), ``level`` (least level), ``before`` (a line's
-    id). Lines come in the order of their ids; ``more`` says that older ones match too.
+    The parameters and the whole answer stand in docs/logs.md.
     """
     run = run_for_user(request.user, run_id)
-    lines: QuerySet[LogLine] = LogLine.objects.filter(run=run)
-    if reporter := request.GET.get("reporter"):
-        lines = lines.filter(reporter=reporter)
-    if level := request.GET.get("level"):
-        if level not in LEVELS:
-            return HttpResponseBadRequest(f"level is one of {', '.join(LEVELS)}")
-        lines = lines.filter(level__in=LEVELS[LEVELS.index(level) :])
-    if text := request.GET.get("q"):
-        lines = lines.filter(line__icontains=text)
-    if before := request.GET.get("before"):
-        if not before.isascii() or not before.isdigit() or len(before) > 18:
-            return HttpResponseBadRequest("before is the id of a line")
-        lines = lines.filter(pk__lt=int(before))
-    rows = list(
-        lines.order_by("-pk").values_list("pk", "reporter", "time", "stream", "level", "line")[: LINES_AT_ONCE + 1]
-    )
-    answer = {"lines": rows[LINES_AT_ONCE - 1 :: -1], "more": len(rows) > LINES_AT_ONCE}
+    try:
+        query = _query(request.GET)
+        before, after = (_cursor(request.GET, name) for name in ("before", "after"))
+    except ValueError as error:
+        return HttpResponseBadRequest(str(error))
+    limit = LINES_AT_ONCE_WITH_TEXT if query.text else LINES_AT_ONCE
+    page = lines_page(run.pk, query, limit=limit, before=before, after=after)
+    answer: dict[str, object] = {"lines": page.lines, "more": page.more}
+    if page.next_id is not None:
+        answer["next"] = page.next_id
+    if "count" in request.GET:
+        count, more = lines_count(run.pk, query)
+        answer["count"] = {"lines": count, "more": more}
     return JsonResponse(answer)
+
+
+def _query(parameters: QueryDict) -> LogQuery:
+    level = parameters.get("level", "")
+    if level and level not in LEVELS:
+        raise ValueError(f"level is one of {', '.join(LEVELS)}")
+    text = parameters.get("q", "").replace("\0", "")
+    if len(text) > TEXT_MAX:
+        raise ValueError(f"q is at most {TEXT_MAX} characters long")
+    return LogQuery(
+        text=text,
+        level=level,
+        reporter=parameters.get("reporter", "").replace("\0", ""),
+        since=_time(parameters, "since"),
+        until=_time(parameters, "until"),
+    )
+
+
+def _time(parameters: QueryDict, name: str) -> float | None:
+    if not (value := parameters.get(name)):
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise ValueError(f"{name} is a time in seconds since the epoch")
+    return seconds
+
+
+def _cursor(parameters: QueryDict, name: str) -> int | None:
+    if not (value := parameters.get(name)):
+        return None
+    if not value.isascii() or not value.isdigit() or len(value) > 18:
+        raise ValueError(f"{name} is the id of a line")
+    return int(value)
 
 
 urlpatterns = [path("runs/<int:run_id>/lines/", run_log_lines, name="run_log_lines")]
