@@ -6,7 +6,6 @@ from typing import Any, cast
 
 from django.contrib import messages
 from django.contrib.auth.models import User
-from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -14,6 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from configurations.access import configuration_for_user
 from configurations.draft import ConfigurationDraft, EntryPreview, arguments_shown, same_value
 from configurations.forms import ConfigurationForm
+from configurations.lists import CONFIGURATIONS, configurations_listed
 from configurations.models import Configuration
 from configurations.rows import ROW_TYPES, value_text
 from configurations.services import (
@@ -23,7 +23,7 @@ from configurations.services import (
     configuration_delete,
     configuration_update,
 )
-from mlops_site.lists import listing
+from mlops_site.lists import listing_by
 
 RUNS_SHOWN = 10
 
@@ -36,21 +36,7 @@ def _user(request: HttpRequest) -> User:
 @require_safe
 def configuration_list(request: HttpRequest) -> HttpResponse:
     """Every configuration that the user sees, with search, sort and pages."""
-    user = _user(request)
-    rows = (
-        Configuration.objects.filter(pk__in=Configuration.objects.visible_to(user).values("pk"))
-        .select_related("owner", "project", "server_package", "client_package")
-        .annotate(
-            run_count=Count("runs", filter=Q(runs__project__memberships__user=user), distinct=True),
-        )
-    )
-    found = listing(
-        request,
-        rows,
-        search=("name", "owner__username", "project__name", "server_package__sha256", "client_package__sha256"),
-        sorts={"name": "name", "owner": "owner__username", "runs": "run_count", "updated": "updated_at"},
-        default_sort="-updated",
-    )
+    found = listing_by(request, configurations_listed(_user(request)), CONFIGURATIONS)
     return render(request, "configurations/configuration_list.html", {"listing": found})
 
 

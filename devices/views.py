@@ -7,7 +7,6 @@ from typing import Any, cast
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import User
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -19,19 +18,11 @@ from devices.access import device_for_change, device_for_user
 from devices.broker import BrokerError
 from devices.checks import self_check_read
 from devices.forms import DeviceNameForm
+from devices.lists import DEVICES, devices_listed
 from devices.models import Device, EnrolmentCode
-from mlops_site.lists import listing
+from mlops_site.lists import listing_by
 
 RUNS_SHOWN = 25
-SORTS = {
-    "id": "pk",
-    "name": "name",
-    "state": "online",
-    "system": "os",
-    "cpu": "cpu_count",
-    "memory": "memory_bytes",
-    "owner": "owner__username",
-}
 WHOSE = {"": "All", "mine": "Mine", "team": "My team's"}
 # Tells htmx to stop asking (https://htmx.org/docs/#polling).
 STOP_POLLING = 286
@@ -41,13 +32,7 @@ STOP_POLLING = 286
 def device_list(request: HttpRequest) -> HttpResponse:
     """The own devices, and those of everyone with whom a project is shared."""
     whose = request.GET.get("whose", "")
-    found = listing(
-        request,
-        _devices_of(_user(request), whose).select_related("owner"),
-        search=["name", "os", "arch", "cpu", "owner__username"],
-        sorts=SORTS,
-        default_sort="-state",
-    )
+    found = listing_by(request, devices_listed(_user(request), whose), DEVICES)
     devices = list(found.page)
     activities = services.device_activities(devices)
     context = {
@@ -145,16 +130,6 @@ def device_unbind(request: HttpRequest, device_id: int) -> HttpResponse:
 def _user(request: HttpRequest) -> User:
     """The signed-in user; LoginRequiredMiddleware lets nobody else through."""
     return cast(User, request.user)
-
-
-def _devices_of(user: User, whose: str) -> QuerySet[Device]:
-    """Bound devices that ``user`` may see: all of them, the own, or those of others."""
-    devices = Device.objects.visible_to(user).bound()
-    if whose == "mine":
-        return devices.filter(owner=user)
-    if whose == "team":
-        return devices.exclude(owner=user)
-    return devices
 
 
 def _may_change(request: HttpRequest, device: Device) -> bool:

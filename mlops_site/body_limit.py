@@ -47,6 +47,8 @@ def upload_limits() -> list[BodyLimit]:
     return [
         BodyLimit(re.compile(r"/configurations/packages/"), settings.PACKAGE_MAX_BYTES + MARGIN_BYTES),
         BodyLimit(re.compile(r"/configurations/data/"), settings.DATA_MAX_BYTES + MARGIN_BYTES),
+        BodyLimit(re.compile(r"/api/v1/packages"), settings.PACKAGE_MAX_BYTES + MARGIN_BYTES),
+        BodyLimit(re.compile(r"/api/v1/data"), settings.DATA_MAX_BYTES + MARGIN_BYTES),
         BodyLimit(re.compile(r"/api/runs/[0-9]+/models"), settings.MODEL_MAX_BYTES + MARGIN_BYTES),
     ]
 

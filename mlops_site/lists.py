@@ -29,6 +29,41 @@ class Listing(Generic[ModelT]):
     total: int
 
 
+@dataclass(frozen=True)
+class ListSpec:
+    """How a list is searched and sorted, on its page and in the Web API alike.
+
+    Parameters
+    ----------
+    search: text fields (as lookups) in which each word of a query is looked for.
+    sorts: names that a caller may sort by, and the field (as ``order_by`` takes it) behind each.
+    default_sort: key of ``sorts``, with a minus in front for descending.
+    """
+
+    search: Sequence[str]
+    sorts: Mapping[str, str]
+    default_sort: str
+
+    def matching(self, rows: QuerySet[ModelT, Any], query: str) -> QuerySet[ModelT, Any]:
+        """Return the rows that contain every word of ``query``."""
+        for word in query.split():
+            matches = Q()
+            for field in self.search:
+                matches |= Q(**{f"{field}__icontains": word})
+            rows = rows.filter(matches)
+        return rows
+
+    def sort_or_default(self, sort: str) -> str:
+        """Return ``sort`` where it names something to sort by, else the default."""
+        return sort if sort.removeprefix("-") in self.sorts else self.default_sort
+
+    def sorted(self, rows: QuerySet[ModelT, Any], sort: str) -> QuerySet[ModelT, Any]:
+        """Return the rows in the order of ``sort``; equal ones newest first."""
+        sort = self.sort_or_default(sort)
+        column = self.sorts[sort.removeprefix("-")]
+        return rows.order_by(f"-{column}" if sort.startswith("-") else column, "-pk")
+
+
 def listing(
     request: HttpRequest,
     rows: QuerySet[ModelT, Any],
@@ -46,16 +81,15 @@ def listing(
     sorts: names in the URL and the field (as ``order_by`` takes it) behind each. An unknown name sorts by the default.
     default_sort: key of ``sorts``, with a minus in front for descending.
     """
+    return listing_by(request, rows, ListSpec(search, sorts, default_sort), per_page=per_page)
+
+
+def listing_by(
+    request: HttpRequest, rows: QuerySet[ModelT, Any], spec: ListSpec, *, per_page: int = 25
+) -> Listing[ModelT]:
+    """Apply the request's search, sort and page to ``rows``, as ``spec`` says, in two queries."""
     query = request.GET.get("q", "").strip()[:200]
-    for word in query.split():
-        matches = Q()
-        for field in search:
-            matches |= Q(**{f"{field}__icontains": word})
-        rows = rows.filter(matches)
-    sort = request.GET.get("sort", "")
-    if sort.removeprefix("-") not in sorts:
-        sort = default_sort
-    column = sorts[sort.removeprefix("-")]
-    rows = rows.order_by(f"-{column}" if sort.startswith("-") else column, "-pk")
-    page = Paginator(rows, per_page).get_page(request.GET.get("page"))
+    sort = spec.sort_or_default(request.GET.get("sort", ""))
+    found = spec.sorted(spec.matching(rows, query), sort)
+    page = Paginator(found, per_page).get_page(request.GET.get("page"))
     return Listing(page=page, query=query, sort=sort, total=page.paginator.count)

@@ -63,6 +63,7 @@ INSTALLED_APPS = [
     "devices",
     "runs",
     "health",
+    "api",
     "alerts",
     "exports",
     "sweeps",
@@ -261,6 +262,9 @@ EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _EMAIL.get("EMAIL_HOST_USER"), _EMAIL.get
 EMAIL_USE_TLS, EMAIL_USE_SSL = _EMAIL.get("EMAIL_USE_TLS", False), _EMAIL.get("EMAIL_USE_SSL", False)
 EMAIL_TIMEOUT = 10  # seconds
 DEFAULT_FROM_EMAIL = env.str("ROUNDTABLE_EMAIL_FROM", default="roundtable@localhost")
+
+# --- The Web API -----------------------------------------------------------------------------------------------------
+API_CALLS_PER_MINUTE = env.int("ROUNDTABLE_API_CALLS_PER_MINUTE", default=1200)  # of each user; 0: no limit
 
 # --- Watching the platform --------------------------------------------------------------------------------------------
 METRICS_TOKEN = env.str("ROUNDTABLE_METRICS_TOKEN", default="")  # who reads /metrics; empty: this machine alone

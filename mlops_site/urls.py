@@ -8,6 +8,7 @@ urlpatterns = [
     path("configurations/", include("configurations.urls")),
     path("", include("devices.urls")),
     path("", include("health.urls")),
+    path("", include("api.urls")),
     path("", include("alerts.urls")),
     path("", include("exports.urls")),
     path("", include("sweeps.urls")),

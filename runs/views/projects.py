@@ -3,49 +3,28 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import path
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from devices.models import Device
-from mlops_site.lists import Listing, listing
+from mlops_site.lists import Listing, listing_by
 from runs.access import CHANGING_ROLES as CHANGING_ROLES
 from runs.access import membership_for_removal, project_for_owner
 from runs.access import membership_for_user as membership_for_user
 from runs.device_choice import devices_now, state_counts
 from runs.forms import MemberForm, ProjectForm
-from runs.models import Membership, Project, Role, Run
+from runs.lists import PROJECTS, RUNS, projects_listed, runs_listed
+from runs.models import Project, Role, Run
 from runs.projects import ProjectRefused, member_remove, member_set, project_create, project_delete
 from runs.states import RunState
 
 
 @require_safe
 def project_list(request: HttpRequest) -> HttpResponse:
-    last = Run.objects.filter(project=OuterRef("pk")).order_by("-created_at")
-    members = Membership.objects.filter(project=OuterRef("pk")).order_by().values("project")
-    projects = (
-        Project.objects.visible_to(request.user)
-        .annotate(
-            role=F("memberships__role"),
-            run_count=Count("runs"),
-            active_count=Count("runs", filter=Q(runs__state__in=RunState.active())),
-            member_count=Subquery(members.annotate(count=Count("pk")).values("count")),
-            last_run_id=Subquery(last.values("pk")[:1]),
-            last_run_name=Subquery(last.values("name")[:1]),
-            last_run_state=Subquery(last.values("state")[:1]),
-            last_run_at=Subquery(last.values("created_at")[:1]),
-        )
-        .select_related("created_by")
-    )
-    rows = listing(
-        request,
-        projects,
-        search=["name", "description"],
-        sorts={"name": "name", "runs": "run_count", "last": "last_run_at", "created": "created_at"},
-        default_sort="-created",
-    )
+    rows = listing_by(request, projects_listed(request.user), PROJECTS)
     return render(request, "runs/project_list.html", {"listing": rows})
 
 
@@ -116,18 +95,10 @@ def _state_filter(request: HttpRequest) -> str:
 
 
 def _runs_listing(request: HttpRequest, project: Project) -> Listing[Run]:
-    runs: QuerySet[Run] = project.runs.annotate(device_count=Count("run_devices")).select_related(
-        "started_by", "created_by"
-    )
+    runs = runs_listed(project.runs.all())
     if state := _state_filter(request):
         runs = runs.filter(state=state)
-    return listing(
-        request,
-        runs,
-        search=["name"],
-        sorts={"name": "name", "state": "state", "rounds": "round_index", "created": "created_at"},
-        default_sort="-created",
-    )
+    return listing_by(request, runs, RUNS)
 
 
 @require_POST
