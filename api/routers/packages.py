@@ -26,6 +26,8 @@ PACKAGES = ListSpec(
     sorts={"name": "file_name", "size": "size", "uploaded": "uploaded_at"},
     default_sort="-uploaded",
 )
+_FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_UPLOAD: dict[str, Any] = {"requestBody": {"required": True, "content": _FILE}}
 FileName = Annotated[str, Query(min_length=1, max_length=255, description="what the file was called")]
 
 
@@ -50,11 +52,6 @@ class DataOut(Schema):
     token: str
 
 
-def _upload(media_type: str) -> dict[str, Any]:
-    schema = {"type": "string", "format": "binary", "contentMediaType": media_type}
-    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
-
-
 @router.get("/packages", auth=READ, response=Page[PackageOut], summary="List packages")
 def package_list(
     request: HttpRequest,
@@ -73,7 +70,7 @@ def package_list(
     auth=WRITE,
     response={201: PackageOut},
     summary="Upload a package",
-    openapi_extra=_upload("application/zip"),
+    openapi_extra=_UPLOAD,
 )
 def package_upload(request: HttpRequest, kind: PackageKind, file_name: FileName = "package.zip") -> Status[PackageOut]:
     """The body is the zip itself. The same bytes are stored once, so that sending them again changes nothing."""
@@ -97,7 +94,7 @@ def package_show(request: HttpRequest, kind: PackageKind, sha256: Digest) -> Pac
     auth=WRITE,
     response={201: DataOut},
     summary="Upload training data",
-    openapi_extra=_upload("application/octet-stream"),
+    openapi_extra=_UPLOAD,
 )
 def data_upload(request: HttpRequest, file_name: FileName) -> Status[DataOut]:
     """The body is the file itself, ``.npz`` or ``.csv`` by its name: each client gets its part of it."""

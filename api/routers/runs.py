@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.http import HttpRequest
+from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema, Status
 from pydantic import ConfigDict
 
@@ -23,12 +24,13 @@ from api.routers.configurations import RowOut
 from api.schemas import ID_MAX, Id, OptionalId, Page, PageQuery, rows_page, sort_query
 from configurations.access import configuration_for_user
 from configurations.expressions import ExpressionError
+from configurations.models import Configuration
 from runs import lifecycle
 from runs.access import project_for_run, run_for_change, run_for_user
 from runs.lifecycle.rendering import RunDraft, run_draft
 from runs.lists import RUNS, runs_listed
 from runs.live.payloads import device_item, run_item, stage_item
-from runs.models import Project, Run, RunDevice
+from runs.models import Project, Run, RunDevice, StoredModel
 from runs.states import InstanceStatus, RunState, StageState
 
 router = Router()
@@ -73,6 +75,7 @@ class RunOut(Schema):
     reason: str
     since: datetime = Field(description="since when it is in this state")
     ended: bool
+    repeats_run_id: int | None = Field(description="the run that it repeats")
     created_by: str | None
     started_by: str | None
     created_at: datetime
@@ -170,7 +173,10 @@ class RunLimits(Schema):
 class RunPlan(Schema):
     """What a run would be made of."""
 
-    configuration_id: int = Field(ge=1, le=ID_MAX)
+    configuration_id: int | None = Field(default=None, ge=1, le=ID_MAX)
+    repeats_run_id: int | None = Field(
+        default=None, ge=1, le=ID_MAX, description="in place of a configuration: a run of the project to do again"
+    )
     device_ids: list[Annotated[int, Field(ge=1, le=ID_MAX)]] = Field(min_length=1, max_length=10_000)
     overrides: dict[str, Value] = Field(
         {}, description="values for this run alone, such as {hyperparameters_config.lr: 0.1}"
@@ -179,6 +185,10 @@ class RunPlan(Schema):
 
 class RunIn(RunPlan):
     """A run to create."""
+
+    initial_model_id: int | None = Field(
+        default=None, ge=1, le=ID_MAX, description="a model of a run of the project, from which the aggregator starts"
+    )
 
     name: str = Field(default="", max_length=120, description="two words are made up where it is empty")
     limits: RunLimits = RunLimits()
@@ -243,7 +253,8 @@ def run_create(
                 name=payload.name,
                 limits=payload.limits.dict(exclude_none=True),
                 backend=payload.backend,
-                **_plan(payload, user),
+                initial_model=_initial_model(payload, project),
+                **_plan(payload, project, user),
             )
         except lifecycle.RunRefused as refused:
             raise ApiProblem(422, "refused", str(refused)) from refused
@@ -269,7 +280,7 @@ def run_preview(request: HttpRequest, project_id: Id, payload: RunPlan) -> list[
     user = user_of(request)
     project: Project = project_for_run(user, project_id)
     try:
-        commands = lifecycle.run_preview(project=project, user=user, **_plan(payload, user))
+        commands = lifecycle.run_preview(project=project, user=user, **_plan(payload, project, user))
     except lifecycle.RunRefused as refused:
         raise ApiProblem(422, "refused", str(refused)) from refused
     return [CommandOut(reporter=label, command=shlex.join(command), problem="") for label, command in commands]
@@ -346,12 +357,26 @@ def parts_out(run: Run) -> list[PartOut]:
     return [PartOut.model_validate(_dated(device_item(part))) for part in parts]
 
 
-def _plan(payload: RunPlan, user: User) -> dict[str, Any]:
+def _plan(payload: RunPlan, project: Project, user: User) -> dict[str, Any]:
+    source: Configuration | Run
+    if payload.repeats_run_id is not None and payload.configuration_id is None:
+        source = get_object_or_404(project.runs, pk=payload.repeats_run_id)
+    elif payload.configuration_id is not None and payload.repeats_run_id is None:
+        source = configuration_for_user(user, payload.configuration_id)
+    else:
+        raise ApiProblem(422, "invalid", "Send either configuration_id or repeats_run_id.")
     return {
-        "configuration": configuration_for_user(user, payload.configuration_id),
+        "configuration": source,
         "device_ids": payload.device_ids,
         "overrides": payload.overrides,
     }
+
+
+def _initial_model(payload: RunIn, project: Project) -> StoredModel | None:
+    if payload.initial_model_id is None:
+        return None
+    models = StoredModel.objects.select_related("run__project")
+    return get_object_or_404(models, pk=payload.initial_model_id, run__project=project)
 
 
 def _cursor(user: User, run_id: int) -> int:
@@ -380,6 +405,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "project_id": run.project_id,
         "configuration_id": run.configuration_id,
         "configuration_name": run.configuration_copy.get("name", ""),
+        "repeats_run_id": run.parent_id,
         "state": run.state,
         "state_label": item["label"],
         "reason": run.reason,

@@ -154,7 +154,7 @@ def event_list(request: HttpRequest, run_id: Id) -> list[EventOut]:
 def run_export(
     request: HttpRequest, run_id: Id, format: Literal["csv", "json", "tensorboard"] = "json"
 ) -> StreamingHttpResponse:
-    """As CSV, every point of every series; as JSON, also the configuration, rounds and models; or TensorBoard's files."""
+    """Every point as CSV; as JSON also the configuration, rounds and models; or TensorBoard's event files."""
     return _EXPORTS[format](request, run_for_user(user_of(request), run_id))
 
 

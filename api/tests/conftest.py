@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.http import HttpResponse
 from django.test import Client
 
-from accounts.tests.objects import make_configuration, make_device, make_project, make_user
+from accounts.tests.objects import make_device, make_project, make_user
 from api.scopes import Scope
 from api.tokens import token_create
 from configurations.models import Configuration
+from configurations.tests.conftest import store, uploads
+from configurations.tests.packages import make_configuration
 from devices.models import Device
 from runs.models import Project
+
+__all__ = ["store", "uploads"]
 
 
 class ApiClient:
@@ -33,13 +36,10 @@ class ApiClient:
         assert response.status_code == status, response.content
         return response.json() if response.content else None
 
-    def response(
-        self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None
-    ) -> HttpResponse:
+    def response(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None) -> Any:
         data = {} if body is None else {"data": body, "content_type": "application/json"}
         sent = {"Authorization": f"Bearer {self.token}", **(headers or {})}
-        response: HttpResponse = getattr(self._client, method.lower())(f"/api/v1{path}", headers=sent, **data)
-        return response
+        return getattr(self._client, method.lower())(f"/api/v1{path}", headers=sent, **data)
 
 
 ApiFor = Callable[..., ApiClient]
