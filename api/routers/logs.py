@@ -16,8 +16,7 @@ from api.problems import ApiProblem
 from api.routers.runs import LOOK_SECONDS, Wait
 from api.schemas import ID_MAX, Id
 from runs.access import run_for_user
-from runs.log_lines import lines_matching
-from runs.models import LogLine
+from runs.log_search import TEXT_MAX, LogQuery, lines_page
 from runs.states import RunState
 
 router = Router()
@@ -50,7 +49,9 @@ class LineQuery(Schema):
 
     reporter: str = Field(default="", pattern=r"^(server|edge:[0-9]{1,18}|stage:[a-z_]{1,30})?$")
     level: Literal["", "DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="", description="the least level")
-    q: str = Field(default="", max_length=200, description="what a line contains")
+    q: str = Field(default="", max_length=TEXT_MAX, description="what a line contains")
+    since: float | None = Field(default=None, allow_inf_nan=False, description="seconds since the epoch, included")
+    until: float | None = Field(default=None, allow_inf_nan=False, description="seconds since the epoch, included")
     before: int | None = Field(default=None, ge=0, le=ID_MAX, description="lines before this id; the last ones of them")
     after: int | None = Field(default=None, ge=0, le=ID_MAX, description="lines after this id; the first ones of them")
     limit: int = Field(default=1000, ge=1, le=LINES_MAX)
@@ -65,28 +66,23 @@ async def log_lines(request: HttpRequest, run_id: Id, query: Query[LineQuery], w
     deadline = time.monotonic() + wait
     while True:
         found = await sync_to_async(_read)(user, run_id, query)
-        if found.lines or query.after is None or found.ended or time.monotonic() >= deadline:
+        if found.lines or found.more or query.after is None or found.ended or time.monotonic() >= deadline:
             return found
         await asyncio.sleep(LOOK_SECONDS)
 
 
 def _read(user: User, run_id: int, query: LineQuery) -> LinesOut:
     run = run_for_user(user, run_id)
-    lines = lines_matching(run, reporter=query.reporter, level=query.level, text=query.q)
-    if query.after is not None:
-        rows = list(lines.filter(pk__gt=query.after).order_by("pk")[: query.limit + 1])
-        more, rows = len(rows) > query.limit, rows[: query.limit]
-    else:
-        older = lines.filter(pk__lt=query.before) if query.before is not None else lines
-        rows = list(older.order_by("-pk")[: query.limit + 1])
-        more, rows = len(rows) > query.limit, rows[: query.limit][::-1]
+    ended = run.state in RunState.ended()  # read first: what comes after the lines is not missed
+    wanted = LogQuery(text=query.q, level=query.level, reporter=query.reporter, since=query.since, until=query.until)
+    page = lines_page(run.pk, wanted, limit=query.limit, before=query.before, after=query.after)
+    lines = [LineOut(**dict(zip(_COLUMNS, row, strict=True))) for row in page.lines]
     return LinesOut(
-        lines=[_line_out(row) for row in rows],
-        more=more,
-        cursor=rows[-1].pk if rows else query.after or 0,
-        ended=run.state in RunState.ended(),
+        lines=lines,
+        more=page.more,
+        cursor=lines[-1].id if lines else page.next_id or query.after or 0,
+        ended=ended,
     )
 
 
-def _line_out(row: LogLine) -> LineOut:
-    return LineOut(id=row.pk, reporter=row.reporter, time=row.time, stream=row.stream, level=row.level, line=row.line)
+_COLUMNS = ("id", "reporter", "time", "stream", "level", "line")

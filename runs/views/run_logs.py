@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import math
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse, QueryDict
-=======
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
->>>>>>> 0fe51a1 (Offer everything that the pages do as a Web API with personal access tokens)
 from django.urls import path
 from django.views.decorators.http import require_safe
 
 from runs.access import run_for_user
-<<<<<<< HEAD
 from runs.log_search import LEVELS, TEXT_MAX, LogQuery, lines_count, lines_page
 
 LINES_AT_ONCE = 1_000
 LINES_AT_ONCE_WITH_TEXT = 200
-=======
-from runs.log_lines import LEVELS, lines_matching
-
-LINES_AT_ONCE = 1_000
->>>>>>> 0fe51a1 (Offer everything that the pages do as a Web API with personal access tokens)
 
 
 @require_safe
@@ -32,7 +22,6 @@ def run_log_lines(request: HttpRequest, run_id: int) -> HttpResponse:
     The parameters and the whole answer stand in docs/logs.md.
     """
     run = run_for_user(request.user, run_id)
-<<<<<<< HEAD
     try:
         query = _query(request.GET)
         before, after = (_cursor(request.GET, name) for name in ("before", "after"))
@@ -46,20 +35,6 @@ def run_log_lines(request: HttpRequest, run_id: int) -> HttpResponse:
     if "count" in request.GET:
         count, more = lines_count(run.pk, query)
         answer["count"] = {"lines": count, "more": more}
-=======
-    level = request.GET.get("level", "")
-    if level and level not in LEVELS:
-        return HttpResponseBadRequest(f"level is one of {', '.join(LEVELS)}")
-    lines = lines_matching(run, reporter=request.GET.get("reporter", ""), level=level, text=request.GET.get("q", ""))
-    if before := request.GET.get("before"):
-        if not before.isascii() or not before.isdigit() or len(before) > 18:
-            return HttpResponseBadRequest("before is the id of a line")
-        lines = lines.filter(pk__lt=int(before))
-    rows = list(
-        lines.order_by("-pk").values_list("pk", "reporter", "time", "stream", "level", "line")[: LINES_AT_ONCE + 1]
-    )
-    answer = {"lines": rows[LINES_AT_ONCE - 1 :: -1], "more": len(rows) > LINES_AT_ONCE}
->>>>>>> 0fe51a1 (Offer everything that the pages do as a Web API with personal access tokens)
     return JsonResponse(answer)
 
 
