@@ -24,10 +24,11 @@ def run_log_lines(request: HttpRequest, run_id: int) -> HttpResponse:
     run = run_for_user(request.user, run_id)
     try:
         query = _query(request.GET)
-        before, after = (_cursor(request.GET, name) for name in ("before", "after"))
+        before, after, wanted = (_number(request.GET, name) for name in ("before", "after", "limit"))
     except ValueError as error:
         return HttpResponseBadRequest(str(error))
-    limit = LINES_AT_ONCE_WITH_TEXT if query.text else LINES_AT_ONCE
+    most = LINES_AT_ONCE_WITH_TEXT if query.text else LINES_AT_ONCE
+    limit = min(max(1, wanted), most) if wanted is not None else most
     page = lines_page(run.pk, query, limit=limit, before=before, after=after)
     answer: dict[str, object] = {"lines": page.lines, "more": page.more}
     if page.next_id is not None:
@@ -66,11 +67,11 @@ def _time(parameters: QueryDict, name: str) -> float | None:
     return seconds
 
 
-def _cursor(parameters: QueryDict, name: str) -> int | None:
+def _number(parameters: QueryDict, name: str) -> int | None:
     if not (value := parameters.get(name)):
         return None
     if not value.isascii() or not value.isdigit() or len(value) > 18:
-        raise ValueError(f"{name} is the id of a line")
+        raise ValueError(f"{name} is a whole number: before and after are ids of lines, limit says how many")
     return int(value)
 
 
