@@ -286,7 +286,7 @@ def test_what_is_reported_appears_without_reload(
     expect(cells.nth(1)).to_have_text("Accuracy 0.875")
     expect(cells.nth(2)).to_have_text("2 KiB")
     expect(cells.nth(3).locator("code")).to_have_text("abababababab")
-    assert cells.nth(5).get_by_role("link").get_attribute("href") == model_item(model)["url"]
+    assert cells.nth(5).get_by_role("link", name="Download").get_attribute("href") == model_item(model)["url"]
 
     # Logs
     page.get_by_role("tab", name="Logs").click()

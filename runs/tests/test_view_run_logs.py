@@ -115,7 +115,9 @@ def test_later_lines_come_first_after_an_id(ada: User, run: Run) -> None:
     assert ([line[0] for line in page["lines"]], page["more"]) == (ids[202:204], False)
 
 
-@pytest.mark.parametrize("query", [{"since": "soon"}, {"until": "nan"}, {"after": "-1"}, {"q": "x" * 501}])
+@pytest.mark.parametrize(
+    "query", [{"since": "soon"}, {"until": "nan"}, {"after": "-1"}, {"limit": "many"}, {"q": "x" * 501}]
+)
 def test_a_search_that_makes_no_sense_is_refused(ada: User, run: Run, query: dict[str, str]) -> None:
     assert ask(ada, run, **query).status_code == 400
 
@@ -123,3 +125,42 @@ def test_a_search_that_makes_no_sense_is_refused(ada: User, run: Run, query: dic
 def test_a_stranger_finds_nothing(run: Run) -> None:
     write(run, ("server", "", "secret"))
     assert ask(user_make("mallory"), run, q="secret").status_code == 404
+
+
+def test_no_more_lines_come_than_are_asked_for(ada: User, run: Run) -> None:
+    ids = write(run, *(("server", "ERROR" if number % 2 else "INFO", str(number)) for number in range(6)))
+    answer = ask(ada, run, after=ids[1], limit=2).json()
+    assert ([line[5] for line in answer["lines"]], answer["more"]) == (["2", "3"], True)
+    assert texts(ada, run, before=ids[4], level="ERROR", limit=1) == ["3"]
+    assert texts(ada, run, after=ids[5]) == []
+
+
+def errors(user: User, run: Run) -> Any:
+    client = Client()
+    client.force_login(user)
+    return client.get(reverse("run_log_errors", args=[run.pk])).json()
+
+
+def test_errors_that_differ_in_numbers_alone_are_of_one_group(ada: User, run: Run) -> None:
+    ids = write(
+        run,
+        ("edge:1", "ERROR", "2026-01-02 03:04:05,678 ERROR out of memory: tried to allocate 12.5 MiB at 0x7fe1"),
+        ("edge:2", "INFO", "all is well"),
+        ("edge:2", "ERROR", "2026-01-02 03:04:09,111 ERROR out of memory: tried to allocate 800 MiB at 0x11"),
+        ("server", "ERROR", "ERROR no answer of device 3"),
+    )
+    write(run_make(user=ada), ("server", "ERROR", "elsewhere"))
+    answer = errors(ada, run)
+    assert (answer["total"], answer["more"]) == (3, False)
+    assert [(group["count"], group["reporters"], group["last_id"]) for group in answer["groups"]] == [
+        (1, ["server"], ids[3]),
+        (2, ["edge:2", "edge:1"], ids[2]),
+    ]
+    assert (answer["groups"][1]["first_time"], answer["groups"][1]["last_time"]) == (0.0, 2.0)
+    assert answer["groups"][1]["line"].endswith("tried to allocate 800 MiB at 0x11")
+
+
+def test_strangers_find_no_errors(run: Run) -> None:
+    client = Client()
+    client.force_login(user_make("stranger"))
+    assert client.get(reverse("run_log_errors", args=[run.pk])).status_code == 404

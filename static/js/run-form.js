@@ -58,5 +58,5 @@ addEventListener("pageshow", () => {
   showChosen();
   // Chosen before this page was ready, or put back by the browser: its values have not been fetched yet.
   const configuration = form.elements.configuration;
-  if (configuration.value && !form.querySelector("[data-parameter]")) htmx.trigger(configuration, "change");
+  if (configuration?.value && !form.querySelector("[data-parameter]")) htmx.trigger(configuration, "change");
 });

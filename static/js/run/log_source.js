@@ -25,18 +25,23 @@ export class LogSource {
   }
 
   /**
-   * Ask the server for the last lines that match.
+   * Ask the server for the last lines that match, of those before the line with the id `before` where that is given; or
+   * for the first ones after the line `after`. `limit` is how many at most.
    *
    * @returns {Promise<{lines: object[], more: boolean}>}
    */
-  async fetch({ reporter = "", level = "", text = "", before = "" }, signal) {
+  async fetch({ reporter = "", level = "", text = "", before = "", after = "", limit = "" }, signal) {
     const url = new URL(this.url, window.location.href);
-    for (const [key, value] of Object.entries({ reporter, level, q: text, before })) {
-      if (value) url.searchParams.set(key, value);
+    for (const [key, value] of Object.entries({ reporter, level, q: text, before, after, limit })) {
+      if (value !== "") url.searchParams.set(key, value);
     }
     const response = await fetch(url, { signal, headers: { Accept: "application/json" } });
     if (!response.ok) throw new Error(`the server answered ${response.status}`);
-    const { lines, more } = await response.json();
+    const { lines, more, next } = await response.json();
+    // A very short text is looked for piece by piece.
+    if (lines.length === 0 && next !== undefined) {
+      return this.fetch({ reporter, level, text, limit, ...(after === "" ? { before: next } : { after: next }) }, signal);
+    }
     return {
       more,
       lines: lines.map(([id, from, time, stream, lineLevel, line]) => ({

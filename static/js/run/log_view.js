@@ -1,35 +1,14 @@
-// A window on a log: the last lines, live, with older ones on scrolling up.
+// A window on a log of any length: the document holds some thousands of its lines, live at the end, and scrolling either
+// way fetches more on one side and drops them on the other.
 import { icon } from "../icons.js";
-import { clock } from "./format.js";
+import { element, rowOf } from "./log_rows.js";
 import { matches } from "./log_source.js";
 
 const MOST_LINES = 5_000; // in the document
 const CHUNK = 500; // lines in one element: a browser lays out anew what has changed, and these have not
 const AT_END = 24; // pixels from the end at which a reader still follows
-
-function element(name, className, text = "") {
-  const made = document.createElement(name);
-  made.className = className;
-  made.textContent = text;
-  return made;
-}
-
-/** The text of a line with what was searched for marked. */
-function marked(text, wanted) {
-  const span = element("span", "log-text");
-  if (!wanted) {
-    span.textContent = text;
-    return span;
-  }
-  const low = text.toLowerCase();
-  let from = 0;
-  for (let at = low.indexOf(wanted); at >= 0; at = low.indexOf(wanted, from)) {
-    span.append(text.slice(from, at), element("mark", "", text.slice(at, at + wanted.length)));
-    from = at + wanted.length;
-  }
-  span.append(text.slice(from));
-  return span;
-}
+const NEAR_EDGE = 400; // pixels from either side at which more lines are fetched
+const AROUND = 300; // lines on either side of one that is jumped to
 
 export class LogView {
   /**
@@ -38,13 +17,16 @@ export class LogView {
    * @param {string} options.label what a screen reader calls it
    * @param {import("./log_source.js").LogSource} options.source
    * @param {((reporter: string) => {name: string, hue: number})|null} options.who names reporters; null: no names shown
+   * @param {(following: boolean) => void} options.onFollow told when the view begins or ceases to follow the end
    */
-  constructor(root, { label, source, who = null }) {
+  constructor(root, { label, source, who = null, onFollow = () => {} }) {
     this.source = source;
     this.who = who;
+    this.onFollow = onFollow;
     this.filter = null;
     this.ids = new Set();
-    this.more = false;
+    this.older = false; // whether lines before the first shown one match
+    this.newer = false; // whether lines after the last shown one match: then new ones are not appended
     this.following = true;
     this.unseen = 0;
     this.scroller = element("div", "log-lines");
@@ -59,37 +41,56 @@ export class LogView {
     this.jump.append(icon("arrow-down"), element("span", ""));
     root.replaceChildren(this.note, this.scroller, this.jump);
     this.scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    this.jump.addEventListener("click", () => this.#follow());
+    this.jump.addEventListener("click", () => this.toEnd());
     source.follow(this);
   }
 
-  /** Show the lines that match `{reporter, level, text}`. */
+  /** Show the last lines that match `{reporter, level, text}`. */
   show(filter) {
     this.filter = filter;
     return this.reload();
   }
 
   /** Fetch anew; what arrives meanwhile is kept. */
-  async reload() {
-    if (!this.filter) return;
-    this.request?.abort();
-    this.request = new AbortController();
-    this.loading = [];
-    this.#say("Loading");
-    try {
-      const { lines, more } = await this.source.fetch(this.filter, this.request.signal);
-      const live = this.loading;
-      this.loading = null;
-      this.ids.clear();
-      this.scroller.replaceChildren();
-      this.more = more;
-      this.#append([...lines, ...live]);
-      this.#follow();
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      this.loading = null;
-      this.#say("The log could not be fetched. Check your connection, then choose it again.");
-    }
+  reload() {
+    if (!this.filter) return Promise.resolve();
+    return this.#load(async (signal) => {
+      const { lines, more } = await this.source.fetch(this.filter, signal);
+      return { lines, older: more, newer: false };
+    });
+  }
+
+  /** Go to the end, and follow it. */
+  toEnd() {
+    if (this.newer) this.reload();
+    else this.#follow();
+  }
+
+  /** Stay where the view is, whatever comes. */
+  pause() {
+    this.#setFollowing(false);
+    this.#showJump();
+  }
+
+  /** Show the line with this id among its neighbours that match the filter. */
+  async goTo(id) {
+    await this.#load(async (signal) => {
+      const [before, after] = await Promise.all([
+        this.source.fetch({ ...this.filter, before: id + 1, limit: AROUND }, signal),
+        this.source.fetch({ ...this.filter, after: id, limit: AROUND }, signal),
+      ]);
+      return { lines: [...before.lines, ...after.lines], older: before.more, newer: after.more, at: id };
+    });
+  }
+
+  /** The next (or the previous) error from where the reader is; whether there is one. */
+  async goToError(forward) {
+    const from = this.marked ?? this.#readingId();
+    const side = forward ? { after: from ?? 0 } : { before: from ?? "" };
+    const { lines } = await this.source.fetch({ ...this.filter, level: "ERROR", ...side, limit: 1 });
+    if (lines.length === 0) return false;
+    await this.goTo(lines[0].id);
+    return true;
   }
 
   /** Take in lines from the socket. */
@@ -98,20 +99,50 @@ export class LogView {
     const mine = lines.filter((line) => matches(line, this.filter));
     if (mine.length === 0) return;
     if (this.loading) this.loading.push(...mine);
-    else this.#append(mine);
+    else this.#take(mine);
   }
 
-  #append(lines) {
-    const fresh = this.#unknown(lines);
-    for (let from = 0; from < fresh.length; ) {
-      let chunk = this.scroller.lastElementChild;
-      if (!chunk || chunk.childElementCount >= CHUNK) this.scroller.append((chunk = element("div", "")));
-      const rows = fresh.slice(from, from + CHUNK - chunk.childElementCount).map((line) => this.#row(line));
-      chunk.append(...rows);
-      from += rows.length;
+  /** Replace what is shown by what `fetch` answers. */
+  async #load(fetch) {
+    this.request?.abort();
+    const request = (this.request = new AbortController());
+    this.loading = [];
+    this.#say("Loading");
+    try {
+      const { lines, older, newer, at } = await fetch(request.signal);
+      const live = this.loading;
+      this.loading = null;
+      this.ids.clear();
+      this.scroller.replaceChildren();
+      Object.assign(this, { older, newer, marked: at, unseen: 0 });
+      this.#append(lines);
+      if (at === undefined) this.#setFollowing(true);
+      else this.#mark(at);
+      this.#take(live);
+      if (at === undefined) this.#follow();
+    } catch (error) {
+      if (error.name === "AbortError" || request !== this.request) return;
+      this.loading = null;
+      this.#say("The log could not be fetched. Check your connection, then choose it again.");
     }
-    if (this.following) {
-      this.#trim();
+  }
+
+  #mark(id) {
+    this.#setFollowing(false);
+    const row = this.#rowOf(id);
+    row?.classList.add("is-marked");
+    row?.scrollIntoView({ block: "center" });
+    this.#showJump();
+  }
+
+  /** Take in lines that follow the last ones. */
+  #take(lines) {
+    if (lines.length === 0) return this.#describe();
+    // A reader who stays somewhere gets no endless document: what does not fit is fetched when it is scrolled to.
+    if (!this.newer && !this.following && this.ids.size >= MOST_LINES) this.newer = true;
+    const fresh = this.newer ? lines : this.#append(lines);
+    if (this.following && !this.newer) {
+      this.#dropFirst();
       this.scroller.scrollTop = this.scroller.scrollHeight;
     } else {
       this.unseen += fresh.length;
@@ -120,98 +151,137 @@ export class LogView {
     this.#describe();
   }
 
+  /** Append lines that are not shown yet, and return them. */
+  #append(lines) {
+    const fresh = this.#unknown(lines);
+    for (let from = 0; from < fresh.length; ) {
+      let chunk = this.scroller.lastElementChild;
+      if (!chunk || chunk.childElementCount >= CHUNK) this.scroller.append((chunk = element("div", "log-chunk")));
+      const rows = fresh.slice(from, from + CHUNK - chunk.childElementCount).map((line) => this.#row(line));
+      chunk.append(...rows);
+      from += rows.length;
+    }
+    return fresh;
+  }
+
   /** Those of the lines that are not shown yet, each once; from now on they count as shown. */
   #unknown(lines) {
     return lines.filter(({ id }) => !this.ids.has(id) && this.ids.add(id));
   }
 
-  // Only at the end is the start cut: what somebody reads stays where it is.
-  #trim() {
-    while (this.ids.size > MOST_LINES) {
-      const chunk = this.scroller.firstElementChild;
-      for (const row of chunk.children) this.ids.delete(Number(row.dataset.id));
-      chunk.remove();
-      this.more = true;
-    }
+  #drop(chunk) {
+    for (const row of chunk.children) this.ids.delete(Number(row.dataset.id));
+    chunk.remove();
   }
 
-  /** Whether no more lines fit into the document. */
-  get #full() {
-    return this.ids.size > MOST_LINES - CHUNK;
+  /** Drop lines at the start until the rest may stay; returns by how many pixels the others moved up. */
+  #dropFirst() {
+    const height = this.scroller.scrollHeight;
+    while (this.ids.size > MOST_LINES && this.scroller.childElementCount > 1) {
+      this.#drop(this.scroller.firstElementChild);
+      this.older = true;
+    }
+    return height - this.scroller.scrollHeight;
+  }
+
+  #dropLast() {
+    while (this.ids.size > MOST_LINES && this.scroller.childElementCount > 1) {
+      this.#drop(this.scroller.lastElementChild);
+      this.newer = true;
+    }
   }
 
   #row(line) {
-    const row = element("div", "log-line");
-    row.dataset.id = line.id;
-    if (line.level) row.dataset.level = line.level;
-    if (line.stream === "stderr") row.dataset.stream = "stderr";
-    row.append(element("span", "log-time", clock(line.time)));
-    if (this.who) {
-      const { name, hue } = this.who(line.reporter);
-      const tag = element("span", "log-who", name);
-      tag.title = name;
-      tag.dataset.hue = hue;
-      row.append(tag);
-    }
-    row.append(marked(line.text, this.filter.text?.toLowerCase()));
-    return row;
+    return rowOf(line, this.who, this.filter.text);
+  }
+
+  #rowOf(id) {
+    return this.scroller.querySelector(`[data-id="${id}"]`);
+  }
+
+  /** The id of the line at the middle of the view. */
+  #readingId() {
+    const box = this.scroller.getBoundingClientRect();
+    const row = document.elementFromPoint(box.left + 40, box.top + box.height / 2)?.closest(".log-line");
+    return row ? Number(row.dataset.id) : undefined;
   }
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
-    this.following = scrollHeight - scrollTop - clientHeight <= AT_END;
+    const left = scrollHeight - scrollTop - clientHeight;
+    this.#setFollowing(left <= AT_END && !this.newer);
     if (this.following) this.unseen = 0;
     this.#showJump();
-    if (scrollTop < 40 && this.more && !this.loading && scrollHeight > clientHeight) this.#older();
+    if (this.loading || scrollHeight <= clientHeight) return;
+    if (scrollTop < NEAR_EDGE && this.older) this.#more("before");
+    else if (left < NEAR_EDGE && this.newer) this.#more("after");
   }
 
-  async #older() {
-    if (this.fetchingOlder || this.#full) return;
-    this.fetchingOlder = true;
+  /** Fetch lines before the first or after the last one that is shown, and put them there. */
+  async #more(side) {
+    if (this.fetching) return;
+    this.fetching = true;
     const filter = this.filter;
+    const rows = this.scroller.querySelectorAll(side === "before" ? ".log-line:first-child" : ".log-line:last-child");
+    const edge = side === "before" ? rows[0] : rows[rows.length - 1];
     try {
-      const before = this.scroller.querySelector(".log-line").dataset.id;
-      const { lines, more } = await this.source.fetch({ ...filter, before });
-      if (filter !== this.filter) return;
-      const fresh = this.#unknown(lines);
-      const height = this.scroller.scrollHeight;
+      const { lines, more } = await this.source.fetch({ ...filter, [side]: edge.dataset.id });
+      if (filter !== this.filter || !edge.isConnected) return;
       const top = this.scroller.scrollTop;
-      const chunk = element("div", "");
-      chunk.append(...fresh.map((line) => this.#row(line)));
-      this.scroller.prepend(chunk);
-      this.scroller.scrollTop = top + this.scroller.scrollHeight - height;
-      this.more = more;
+      if (side === "before") {
+        const height = this.scroller.scrollHeight;
+        this.#prepend(this.#unknown(lines));
+        this.older = more;
+        this.scroller.scrollTop = top + this.scroller.scrollHeight - height;
+        this.#dropLast();
+      } else {
+        this.#append(lines);
+        this.newer = more;
+        this.scroller.scrollTop = top - this.#dropFirst();
+      }
       this.#describe();
     } catch {
-      this.#say("Older lines could not be fetched. Scroll up to try again.");
+      // Scrolling again tries again.
     } finally {
-      this.fetchingOlder = false;
+      this.fetching = false;
     }
   }
 
+  #prepend(lines) {
+    const chunks = [];
+    for (let from = 0; from < lines.length; from += CHUNK) {
+      const chunk = element("div", "log-chunk");
+      chunk.append(...lines.slice(from, from + CHUNK).map((line) => this.#row(line)));
+      chunks.push(chunk);
+    }
+    this.scroller.prepend(...chunks);
+  }
+
   #follow() {
-    this.following = true;
+    this.#setFollowing(true);
     this.unseen = 0;
+    this.#dropFirst();
     this.scroller.scrollTop = this.scroller.scrollHeight;
     this.#showJump();
   }
 
+  #setFollowing(following) {
+    if (following) this.marked = undefined;
+    if (this.following === following) return;
+    this.following = following;
+    this.onFollow(following);
+  }
+
   #showJump() {
     this.jump.hidden = this.following;
-    const words = this.unseen > 0 ? `${this.unseen} new` : "To the end";
+    const words = this.unseen > 0 ? `${this.unseen.toLocaleString("en")} new` : "To the end";
     this.jump.lastElementChild.textContent = words;
   }
 
   #describe() {
-    const count = this.ids.size;
-    if (count === 0) {
-      const filtered = this.filter.text || this.filter.level;
-      this.#say(filtered ? "No line matches." : "Nothing has been written yet. Lines appear here as they come.");
-    } else if (this.more && this.#full) {
-      this.#say(`The last ${count.toLocaleString("en")} lines. Download the log for all of it.`);
-    } else {
-      this.#say("");
-    }
+    if (this.ids.size > 0) return this.#say("");
+    const filtered = this.filter.text || this.filter.level;
+    this.#say(filtered ? "No line matches." : "Nothing has been written yet. Lines appear here as they come.");
   }
 
   #say(text) {

@@ -1,4 +1,6 @@
-// The Logs tab: whose log, which level, what to search for. The choice stands in the address.
+// The Logs tab: whose log, which level, what to search for, where the errors are. The choice stands in the address.
+import { showToast } from "../toast.js";
+import { errorsStart } from "./log_errors.js";
 import { LogView } from "./log_view.js";
 
 const SEARCH_AFTER = 250; // milliseconds without a key
@@ -15,7 +17,9 @@ export function logsStart(root, store, source) {
   const wrap = root.querySelector("[data-log-wrap]");
   const download = root.querySelector("[data-log-download]");
   const frame = root.querySelector("[data-log-view]");
-  const view = new LogView(frame, { label: "Log", source, who });
+  const follow = root.querySelector("[data-log-follow]");
+  const view = new LogView(frame, { label: "Log", source, who, onFollow });
+  const errors = errorsStart(root, store, { who, open: openError });
   let timer = 0;
   let started = false;
 
@@ -25,6 +29,29 @@ export function logsStart(root, store, source) {
     if (kind === "server") return { name: "Aggregator", hue: 1 };
     const edgeId = Number(id);
     return { name: store.reporterName(edgeId), hue: 2 + ((store.devices.get(edgeId)?.client_index ?? 0) % 6) };
+  }
+
+  function onFollow(following) {
+    follow.setAttribute("aria-pressed", String(following));
+    follow.querySelector("span").textContent = following ? "Following" : "Paused";
+  }
+
+  /** Show an error among all lines: what led to it was written by others, and at other levels. */
+  async function openError({ id }) {
+    if (level.value || search.value) {
+      level.value = "";
+      search.value = "";
+      await show();
+    }
+    await view.goTo(id);
+  }
+
+  async function step(forward) {
+    try {
+      if (!(await view.goToError(forward))) showToast({ level: "info", text: forward ? "No further error." : "No earlier error." });
+    } catch {
+      showToast({ level: "error", text: "The log could not be fetched. Check your connection, then try again." });
+    }
   }
 
   function show() {
@@ -41,7 +68,7 @@ export function logsStart(root, store, source) {
     else file.searchParams.delete("reporter");
     download.href = file.href;
     frame.classList.toggle("is-single", filter.reporter !== "");
-    view.show(filter);
+    return view.show(filter);
   }
 
   const { searchParams } = new URL(window.location.href);
@@ -49,6 +76,9 @@ export function logsStart(root, store, source) {
     const value = searchParams.get(key);
     if (value && (input === search || [...input.options].some((option) => option.value === value))) input.value = value;
   }
+  follow.addEventListener("click", () => (view.following ? view.pause() : view.toEnd()));
+  root.querySelector("[data-log-error-next]").addEventListener("click", () => step(true));
+  root.querySelector("[data-log-error-previous]").addEventListener("click", () => step(false));
   reporter.addEventListener("change", show);
   level.addEventListener("change", show);
   search.addEventListener("input", () => {
@@ -68,6 +98,7 @@ export function logsStart(root, store, source) {
     /** Called when the tab is opened; the first time fetches. */
     opened() {
       if (!started) show();
+      errors.load();
     },
     /** Show the log of one reporter. */
     open(name) {

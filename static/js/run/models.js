@@ -27,7 +27,7 @@ export function modelsStart(root, store) {
   function rowOf(model, table) {
     const row = template.content.firstElementChild.cloneNode(true);
     if (table.kind === "aggregated") field(row, "device").remove();
-    setText(field(row, "round"), String(model.round_index + 1));
+    setText(field(row, "round"), model.round_index < 0 ? "start" : String(model.round_index + 1));
     setText(field(row, "device"), printable(store.reporterName(model.edge_id)));
     setText(field(row, "size"), bytes(model.size));
     setText(field(row, "sha"), model.sha256.slice(0, 12));
