@@ -26,7 +26,7 @@ CLOSE_NO_ACCESS = 4403
 CLOSE_BAD_REQUEST = 4400
 CLOSE_FAILED = 1011  # something went wrong here; the page connects again
 
-SEND_SECONDS = 0.1  # least time between two messages to one page: at most ten a second
+SEND_SECONDS = 0.1  # time is cut into slots of this length, in each of which a page gets one message at most
 CHECK_SECONDS = 3.0  # how often access, and whether a frame went missing, is read from the database
 FIRST_MESSAGE_SECONDS = 15.0  # a page says its cursor within this time
 GAP_PATIENCE_SECONDS = 0.25  # frames of two processes may arrive in the other order; then they are looked for in Redis
@@ -47,7 +47,8 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     1. Access is read from the database; the socket then joins the run's group, before anything else is read, so that
        nothing falls between what it reads and what it hears.
     2. What is heard goes into ``_pending`` and the handler returns: hearing never waits for a slow page.
-    3. One task sends: frames that follow the cursor, joined into one message, ten times a second at most.
+    3. One task sends: frames that follow the cursor, joined into one message, ten times a second at most. The first
+       frame after a pause is sent at once, and only what follows it is collected: a change is not late for its own sake.
     4. A missing number is looked for in Redis, and when it is not there a new snapshot is sent. The same happens when
        the run's own count of frames shows that the last ones were never heard, or when more waits than a page may have.
     5. Every three seconds access is read anew; who lost it is shown out.
@@ -68,6 +69,7 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         self._dropped = -1  # the last frame that was heard and not kept, because too much waited already
         self._cursor = -1
         self._gap_since: float | None = None
+        self._slot = int(time.monotonic() / SEND_SECONDS)
         self._wake = asyncio.Event()
         self._closing = False
         await self.accept()
@@ -149,17 +151,24 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def _turn(self) -> None:
         """Wait for something to send and for the page's turn, and send it."""
-        await asyncio.sleep(SEND_SECONDS)
         self._wake.clear()
         if not self._pending and self._dropped <= self._cursor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), CHECK_SECONDS)
+        await self._slot_begin()
         if time.monotonic() - self._checked_at >= CHECK_SECONDS and not await self._access_checked():
             return
         if self._dropped > self._cursor:
             await self._snapshot_send(self._dropped)
         elif not await self._frames_send():
             await self._gap_heal()
+
+    async def _slot_begin(self) -> None:
+        """Wait until the page has not been sent anything in the current slot, and take it."""
+        wait = (self._slot + 1) * SEND_SECONDS - time.monotonic()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        self._slot = max(self._slot + 1, int(time.monotonic() / SEND_SECONDS))
 
     async def _begin(self, cursor: int | None) -> None:
         """Answer the first message: with what was missed if that is still kept, else with a snapshot."""
