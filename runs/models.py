@@ -63,6 +63,24 @@ class Membership(models.Model):
         return f"{self.user} in {self.project}"
 
 
+class ChartView(models.Model):
+    """How a user last had the charts of a project's runs: what differs from the usual, by the names of the address."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="chart_views")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="chart_views")
+    kind = models.CharField(max_length=10, help_text="metric, system")
+    content = models.JSONField(default=dict)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "project", "kind"], name="one_chart_view_per_user_project_kind")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} charts of {self.user} in {self.project}"
+
+
 class RunQuerySet(models.QuerySet["Run"]):
     def visible_to(self, user: Any) -> RunQuerySet:
         return self.filter(project__memberships__user=user)

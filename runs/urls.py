@@ -4,6 +4,7 @@ from django.urls import URLPattern
 
 from runs import api
 from runs.views import (
+    chart_view,
     models,
     projects,
     run_chart,
@@ -25,6 +26,7 @@ urlpatterns: list[URLPattern] = [
     *run_models.urlpatterns,
     *run_log_file.urlpatterns,
     *run_chart.urlpatterns,
+    *chart_view.urlpatterns,
     *run_timeline.urlpatterns,
     *models.urlpatterns,
     *api.urlpatterns,

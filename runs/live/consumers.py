@@ -48,7 +48,7 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
        nothing falls between what it reads and what it hears.
     2. What is heard goes into ``_pending`` and the handler returns: hearing never waits for a slow page.
     3. One task sends: frames that follow the cursor, joined into one message, ten times a second at most. The first
-       frame after a pause is sent at once, and only what follows it is collected: a change is not late for its own sake.
+       frame after a pause is sent at once, and only what follows it is collected.
     4. A missing number is looked for in Redis, and when it is not there a new snapshot is sent. The same happens when
        the run's own count of frames shows that the last ones were never heard, or when more waits than a page may have.
     5. Every three seconds access is read anew; who lost it is shown out.

@@ -13,7 +13,10 @@ A snapshot (``runs.live.snapshot``) carries
 frame names each new series with its first points: the page finds the figure ``kind:name``, or makes it from
 ``prototypes[kind].layout`` with ``names[name]`` for its title and unit, and adds a trace::
 
-    {"metric": {"layout": {...}, "traces": {"aggregated": {...}, "client": {...}}}, "system": {...}}
+    {"metric": {"layout": {...}, "traces": {"aggregated": {...}, "client": {...}, "band_low": {...}, "band_high": {...},
+                                            "band_middle": {...}}}, "system": {...}}
+
+The traces named band draw many devices as one: from ``band_low`` to ``band_high`` filled, with a line in the middle.
 
 ``edges``: how each reporter is drawn everywhere, by edge id (0 is the aggregator)::
 
@@ -28,9 +31,10 @@ rule for any GPU: ``{n}`` in the title stands for its number::
 ``themes``: a plotly template each for ``light`` and ``dark``, to be put into ``layout.template``.
 
 A trace of the page is ``{...trace, x: columns[axis], y: columns.value}``, the axis being one of ``axes``:
-``[{"id": "round"|"step"|"time", "title": "Round", "type": "linear"|"date"}, ...]``. ``time`` is in seconds (multiply by
-1,000 for plotly's dates). A null round (a report that named none) has no place on the axis of rounds; where a series
-has no round at all, the page falls back to its steps. System figures are always drawn over time. A value is null where
+``[{"id": "round"|"step"|"relative"|"time", "title": "Round", "type": "linear"|"date"}, ...]``. ``time`` is in seconds
+(multiply by 1,000 for plotly's dates); ``relative`` is the time since the run's start. A null round (a report that
+named none) has no place on the axis of rounds; where a series has no round at all, the page falls back to its steps.
+System figures are drawn over one of the two times. A value is null where
 ``flag`` says that it was NaN (1), infinity (2) or minus infinity (3).
 """
 
@@ -53,11 +57,14 @@ CLIENT_COLOURS = (
     "#f76707", "#2fb344", "#d6336c", "#17a2b8", "#ae3ec9", "#f59f00",
     "#0ca678", "#d63939", "#4263eb", "#74b816", "#a0522d", "#7b8794",
 )  # fmt: skip
+BAND_COLOUR = "#f76707"
+BAND_FILL = "rgba(247, 103, 7, 0.16)"
 CLIENT_DASHES = ("solid", "dash", "dot", "dashdot")
 
 AXES = [
     {"id": "round", "title": "Round", "type": "linear"},
     {"id": "step", "title": "Step", "type": "linear"},
+    {"id": "relative", "title": "Time since the start", "type": "linear"},
     {"id": "time", "title": "Time", "type": "date"},
 ]
 
@@ -181,8 +188,8 @@ def prototypes() -> dict[str, Any]:
 def themes() -> dict[str, Any]:
     """Return a plotly template each for the light and the dark page."""
     return {
-        "light": _theme(ink="#1f2937", faint="#667382", grid="#e6e8eb", ground="#ffffff"),
-        "dark": _theme(ink="#e5e7eb", faint="#9aa4b2", grid="#2c3a4d", ground="#182433"),
+        "light": _theme(ink="#1d2b30", faint="#66757a", grid="#eae8e1", ground="#ffffff"),
+        "dark": _theme(ink="#dbe4e5", faint="#8b9da1", grid="#243136", ground="#1b272b"),
     }
 
 
@@ -221,7 +228,15 @@ def _layout_json(kind: str) -> str:
         hovermode="x unified",
         showlegend=True,
         legend={"orientation": "h", "y": -0.22, "x": 0, "font": {"size": 11}},
-        xaxis={"title": {"text": "Time" if time else "Round"}, "type": "date" if time else "linear"},
+        xaxis={
+            "title": {"text": "Time" if time else "Round"},
+            "type": "date" if time else "linear",
+            "showspikes": True,
+            "spikemode": "across",
+            "spikesnap": "cursor",
+            "spikethickness": 1,
+            "spikedash": "solid",
+        },
         yaxis={"automargin": True, "separatethousands": False, "exponentformat": "SI" if time else "power"},
         uirevision="run",
     )
@@ -247,7 +262,18 @@ def _trace_prototypes(kind: str) -> dict[str, Any]:
         hovertemplate=template,
         legendrank=1000,
     )
-    return {"aggregated": aggregated.to_plotly_json(), "client": client.to_plotly_json()}
+    edge = go.Scatter(mode="lines", line={"width": 0}, hoverinfo="skip", connectgaps=False)
+    filled = go.Scatter(edge, fill="tonexty", fillcolor=BAND_FILL)
+    middle = go.Scatter(
+        mode="lines",
+        line={"color": BAND_COLOUR, "width": 1.8},
+        connectgaps=False,
+        hovertemplate=f"{template} (%{{customdata[0]:.3~g}} to %{{customdata[1]:.3~g}})",
+        legendrank=500,
+    )
+    traces = {"aggregated": aggregated, "client": client}
+    traces |= {"band_low": edge, "band_high": filled, "band_middle": middle}
+    return {name: trace.to_plotly_json() for name, trace in traces.items()}
 
 
 def _trace(prototype: dict[str, Any], style: EdgeStyle) -> dict[str, Any]:
@@ -266,6 +292,7 @@ def _theme(*, ink: str, faint: str, grid: str, ground: str) -> dict[str, Any]:
         "gridcolor": grid,
         "linecolor": grid,
         "zerolinecolor": grid,
+        "spikecolor": faint,
         "tickfont": {"color": faint},
         "title": {"font": {"color": faint, "size": 12}},
     }

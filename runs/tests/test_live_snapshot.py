@@ -254,7 +254,7 @@ def test_a_name_cannot_bring_markup_into_a_figure(run: Run) -> None:
 
 def test_prototypes_and_themes_are_plain_json() -> None:
     assert set(prototypes()) == {"metric", "system"}
-    assert set(prototypes()["metric"]["traces"]) == {"aggregated", "client"}
+    assert set(prototypes()["metric"]["traces"]) == {"aggregated", "client", "band_low", "band_high", "band_middle"}
     assert set(themes()) == {"light", "dark"}
     orjson.dumps([prototypes(), themes()])
     assert system_name("unheard of") is None

@@ -20,6 +20,7 @@ from runs.lifecycle.rendering import RunDraft, run_draft
 from runs.live.payloads import Item, device_item, round_item, run_item, stage_item
 from runs.models import Run, Stage, StageName
 from runs.states import RunState
+from runs.views.chart_view import chart_views_of
 
 COMMANDS_MAX = 100  # shown on the Configuration tab
 
@@ -67,6 +68,7 @@ def run_detail(request: HttpRequest, run_id: int) -> HttpResponse:
         "tabs": [{**tab, "template": f"runs/tabs/{tab['name']}.html"} for tab in TABS],
         "open_tab": open_tab if any(tab["name"] == open_tab for tab in TABS) else TABS[0]["name"],
         "items": items,
+        "chart_views": chart_views_of(request.user, run.project_id),
         "stages": stages,
         "stage_names": StageName.choices,
         "parts": parts,

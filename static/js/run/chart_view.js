@@ -1,149 +1,127 @@
-// How curves are drawn: over what, how smooth, on which scale, and whose. The choice stands in the address.
+// The controls above the figures of a tab. What they say stands in the address, so that a link shows the same, and is
+// kept on the server for its user and project.
+import { csrfToken } from "../csrf.js";
+import { showToast } from "../toast.js";
+import { addressRead, addressWrite, textsKept, viewDefault, viewRead, viewTexts } from "./chart_state.js";
 import { setText } from "./dom.js";
-import { printable } from "./format.js";
 
-const AXES = ["round", "step", "time"];
-const MOST_SHOWN = 60; // reporters whose curves are shown at first; of more, the aggregator's alone
+const SAVE_AFTER = 800; // milliseconds of quiet
 
 /**
  * Run the controls of a tab with figures.
  *
- * @param {HTMLElement} root the tab; contains [data-legend], and on the Results tab the other controls
- * @param {string} kind of the figures
- * @param {import("./store.js").Store} store
+ * @param {HTMLElement} root the tab, with the elements of templates/runs/tabs/_chart_tools.html
+ * @param {"metric"|"system"} kind of the figures
+ * @param {{url: string, saved: Object<string, string>|null}} kept where the user's view is kept, and what it was
  * @param {() => void} changed called after each change
- * @returns {{axis: string, smoothing: number, logarithmic: boolean, hidden: Set<number>}} always the same object
+ * @returns {{view: object, set: (some: object, save?: boolean) => void}} `view` (chart_state.js) is always the same
+ *   object; `set` changes it, and with it the controls and the address
  */
-export function chartViewStart(root, kind, store, changed) {
-  const { searchParams } = new URL(window.location.href);
-  const results = kind === "metric";
-  const view = {
-    axis: results && AXES.includes(searchParams.get("x")) ? searchParams.get("x") : "round",
-    smoothing: results ? Math.min(0.95, Math.max(0, Number(searchParams.get("smooth")) || 0)) : 0,
-    logarithmic: results && searchParams.get("log") === "1",
-    hidden: new Set(),
+export function chartViewStart(root, kind, kept, changed) {
+  const view = viewDefault(kind);
+  const one = (name) => root.querySelector(`[data-chart-${name}]`);
+  const controls = {
+    axes: [...root.querySelectorAll("[data-axis]")],
+    devices: one("devices"),
+    smoothing: one("smoothing"),
+    logarithmic: one("log"),
+    robust: one("robust"),
+    columns: one("columns"),
+    find: one("find"),
+    regex: one("regex"),
+    zoom: one("unzoom"),
   };
-  const legend = root.querySelector("[data-legend]");
-  const clients = root.querySelector("[data-clients]");
+  let timer = 0;
 
-  function remember() {
-    const url = new URL(window.location.href);
-    const values = {
-      x: view.axis === "round" ? "" : view.axis,
-      smooth: view.smoothing || "",
-      log: view.logarithmic ? "1" : "",
-    };
-    for (const [key, value] of Object.entries(values)) {
-      if (value) url.searchParams.set(key, value);
-      else url.searchParams.delete(key);
-    }
-    window.history.replaceState(window.history.state, "", url);
-  }
-
-  function update() {
-    for (const chip of legend.children) {
-      chip.setAttribute("aria-pressed", String(!view.hidden.has(Number(chip.dataset.edge))));
-    }
-    if (clients) {
-      const edges = [...legend.children].map((chip) => Number(chip.dataset.edge)).filter((edge) => edge !== 0);
-      clients.checked = edges.some((edge) => !view.hidden.has(edge));
-      clients.disabled = edges.length === 0;
-    }
-    changed();
-  }
-
-  function drawLegend() {
-    const edges = [...new Set([...store.series.values()].filter((series) => series.kind === kind).map((series) => series.edgeId))];
-    edges.sort((a, b) => a - b);
-    const key = edges.map((edge) => `${edge}:${store.reporterName(edge)}`).join("\n");
-    if (legend.dataset.key === key) return;
-    if (legend.dataset.key === undefined && edges.length > MOST_SHOWN) view.hidden = new Set(edges.filter((edge) => edge !== 0));
-    legend.dataset.key = key;
-    legend.replaceChildren(
-      ...edges.map((edge) => {
-        const style = store.figures.edges[edge] ?? store.figures.edges[0];
-        const chip = document.createElement("button");
-        chip.type = "button";
-        chip.className = "chart-chip";
-        chip.dataset.edge = edge;
-        chip.dataset.dash = style.dash;
-        chip.title = "Click: show or hide. Double-click: this one alone.";
-        const swatch = document.createElement("span");
-        swatch.className = "chart-swatch";
-        swatch.style.setProperty("--swatch", style.colour);
-        chip.append(swatch, document.createElement("span"));
-        setText(chip.lastElementChild, printable(store.reporterName(edge)));
-        return chip;
-      }),
-    );
-    update();
-  }
-
-  legend.addEventListener("click", (event) => {
-    const chip = event.target.closest("[data-edge]");
-    if (!chip) return;
-    const edge = Number(chip.dataset.edge);
-    if (!view.hidden.delete(edge)) view.hidden.add(edge);
-    update();
-  });
-  legend.addEventListener("dblclick", (event) => {
-    const chip = event.target.closest("[data-edge]");
-    if (!chip) return;
-    const others = [...legend.children].filter((each) => each !== chip).map((each) => Number(each.dataset.edge));
-    const alone = others.every((edge) => view.hidden.has(edge));
-    view.hidden = new Set(alone ? [] : others);
-    update();
-  });
-  store.on("all", drawLegend);
-  let counted = 0;
-  store.on("points", () => {
-    if (store.series.size === counted) return; // nobody new
-    counted = store.series.size;
-    drawLegend();
-  });
-  store.on("device", drawLegend);
-  if (!results) return view;
-
-  const axes = root.querySelectorAll("[data-axis]");
-  const smoothing = root.querySelector("[data-smoothing]");
-  const logarithmic = root.querySelector("[data-log-axis]");
   function showControls() {
-    for (const button of axes) {
+    for (const button of controls.axes) {
       const chosen = button.dataset.axis === view.axis;
       button.setAttribute("aria-pressed", String(chosen));
       button.classList.toggle("active", chosen);
     }
-    smoothing.value = view.smoothing;
-    setText(root.querySelector("[data-smoothing-value]"), view.smoothing ? view.smoothing.toFixed(2) : "off");
-    logarithmic.checked = view.logarithmic;
+    controls.devices.value = view.devices;
+    controls.smoothing.value = view.smoothing;
+    setText(one("smoothing-value"), view.smoothing ? view.smoothing.toFixed(2) : "off");
+    controls.logarithmic.checked = view.logarithmic;
+    controls.robust.checked = view.robust;
+    controls.columns.value = view.columns;
+    if (controls.find.value !== view.find) controls.find.value = view.find;
+    controls.regex.setAttribute("aria-pressed", String(view.regex));
+    controls.regex.classList.toggle("active", view.regex);
+    const wrong = view.regex && patternOf(view) === null;
+    controls.find.classList.toggle("is-invalid", wrong);
+    controls.find.setAttribute("aria-invalid", String(wrong));
+    controls.find.title = wrong ? "This is no regular expression: all panels are shown" : "";
+    controls.zoom.hidden = view.zoom === null;
   }
-  function chosen() {
+
+  function remember(explicit = false) {
+    const url = new URL(window.location.href);
+    addressWrite(url, kind, viewTexts(view, kind), explicit);
+    if (url.href !== window.location.href) window.history.replaceState(window.history.state, "", url);
+    return url;
+  }
+
+  async function send(method, body) {
+    const headers = { "X-CSRFToken": csrfToken(), "Content-Type": "application/json" };
+    try {
+      const response = await fetch(kept.url, { method, headers, body, keepalive: true });
+      if (!response.ok) throw new Error(await response.text());
+    } catch {
+      showToast({ level: "warning", text: "This view of the charts could not be kept. It still stands in the address." });
+    }
+  }
+
+  function saveLater() {
+    clearTimeout(timer);
+    timer = setTimeout(() => send("PUT", JSON.stringify(textsKept(viewTexts(view, kind)))), SAVE_AFTER);
+  }
+
+  function set(some, save = true) {
+    const before = JSON.stringify(textsKept(viewTexts(view, kind)));
+    Object.assign(view, some);
     showControls();
     remember();
+    if (save && JSON.stringify(textsKept(viewTexts(view, kind))) !== before) saveLater();
     changed();
   }
-  for (const button of axes) {
-    button.addEventListener("click", () => {
-      view.axis = button.dataset.axis;
-      chosen();
-    });
-  }
-  smoothing.addEventListener("input", () => {
-    view.smoothing = Number(smoothing.value);
-    chosen();
+
+  for (const button of controls.axes) button.addEventListener("click", () => set({ axis: button.dataset.axis, zoom: null }));
+  controls.devices.addEventListener("change", () => set({ devices: controls.devices.value }));
+  controls.smoothing.addEventListener("input", () => set({ smoothing: Number(controls.smoothing.value) }));
+  controls.logarithmic.addEventListener("change", () => set({ logarithmic: controls.logarithmic.checked }));
+  controls.robust.addEventListener("change", () => set({ robust: controls.robust.checked }));
+  controls.columns.addEventListener("change", () => set({ columns: Number(controls.columns.value) }));
+  controls.find.addEventListener("input", () => set({ find: controls.find.value }));
+  controls.regex.addEventListener("click", () => set({ regex: !view.regex }));
+  controls.zoom.addEventListener("click", () => set({ zoom: null }));
+  // copy.js copies what stands there once the click has come to the document.
+  one("link").addEventListener("click", (event) => {
+    event.currentTarget.dataset.copy = remember(true).href;
   });
-  logarithmic.addEventListener("change", () => {
-    view.logarithmic = logarithmic.checked;
-    chosen();
+  one("reset").addEventListener("click", () => {
+    viewRead(view, kind, {});
+    clearTimeout(timer);
+    send("DELETE");
+    set({}, false);
   });
-  clients.addEventListener("change", () => {
-    const edges = [...legend.children].map((chip) => Number(chip.dataset.edge)).filter((edge) => edge !== 0);
-    for (const edge of edges) {
-      if (clients.checked) view.hidden.delete(edge);
-      else view.hidden.add(edge);
-    }
-    update();
-  });
+
+  viewRead(view, kind, addressRead(new URL(window.location.href), kind) ?? kept.saved ?? {});
   showControls();
-  return view;
+  return { view, set };
+}
+
+/** By what panels are found: a function of a name, or null where the regular expression is wrong. */
+export function patternOf({ find, regex }) {
+  if (find === "") return () => true;
+  if (!regex) {
+    const wanted = find.toLowerCase();
+    return (name) => name.toLowerCase().includes(wanted);
+  }
+  try {
+    const pattern = new RegExp(find, "i");
+    return (name) => pattern.test(name);
+  } catch {
+    return null;
+  }
 }

@@ -1,20 +1,16 @@
-// All figures of one kind, on one tab: which there are, in which order, and when they are drawn.
+// All figures of one kind, on one tab: which there are, when they are drawn, and what is done with them.
+import { panelAsk } from "./chart_add.js";
+import { panelDownload } from "./chart_download.js";
+import { ChartGrid } from "./chart_grid.js";
+import { legendStart } from "./chart_legend.js";
 import { ChartPanel } from "./chart_panel.js";
-import { rowsOf } from "./store.js";
+import { sizeBounded } from "./chart_state.js";
+import { chartViewStart } from "./chart_view.js";
+import { WindowSource } from "./chart_window.js";
 
-// Before all others, in this order; the rest follows by name.
-const FIRST = {
-  metric: [/acc/i, /loss/i],
-  system: [/^cpu_/, /^system_memory/, /^gpu\..*utilization$/, /^gpu/, /^process_cpu_util/, /^process_memory_in/, /^network/, /^disk/],
-};
-const LEAST_WAIT = 100; // milliseconds between two drawings
-const SERIES_AT_ONCE = 200; // that the server answers in one request
+const LEAST_WAIT = 30; // milliseconds between two drawings
 const SHARE = 3; // wait so many times as long as the last drawing took
-
-function rank(kind, figure) {
-  const place = FIRST[kind].findIndex((pattern) => pattern.test(figure.name));
-  return place < 0 ? FIRST[kind].length : place;
-}
+const MOST_DRAWN = 40; // figures kept drawn; of more, those out of sight are drawn anew when they come back
 
 /** How a GPU's figure is described by the rule for all of them; see runs/live/figures.py. */
 function gpuFigure(names, name) {
@@ -26,60 +22,66 @@ function gpuFigure(names, name) {
 /**
  * Draw the figures of `kind` and keep them true. A figure out of sight is drawn when it comes into sight.
  *
- * @param {HTMLElement} root the tab; contains [data-charts] and [data-charts-empty], within [data-chart-url]
+ * @param {HTMLElement} root the tab; contains [data-charts], [data-charts-empty], [data-legend] and the controls
  * @param {"metric"|"system"} kind
  * @param {import("./store.js").Store} store
- * @param {object} view how curves are drawn (chart_view.js); the same object stays, its values change
- * @returns {{redraw: () => void}} to be called when `view` has changed
+ * @param {string} chartUrl where more points are had
+ * @param {{url: string, saved: object|null}} kept see chart_view.js
  */
-export function chartsStart(root, kind, store, view) {
-  const grid = root.querySelector("[data-charts]");
+export function chartsStart(root, kind, store, chartUrl, kept) {
   const empty = root.querySelector("[data-charts-empty]");
-  const panels = new Map();
+  const tools = root.querySelector("[data-chart-tools]");
+  const panels = new Map(); // by key
+  const byName = new Map(); // name of a metric -> panels
   let scheduled = false;
   let notBefore = 0;
+  const { view, set } = chartViewStart(root, kind, kept, () => changed());
+  const grid = new ChartGrid(root.querySelector("[data-charts]"), kind, view, set);
+  const legendShow = legendStart(root.querySelector("[data-legend]"), kind, store, view, (save) => set({}, save));
+  const more = new WindowSource(chartUrl, store);
 
   const watcher = new IntersectionObserver(
     (entries) => {
       for (const { target, isIntersecting } of entries) {
         const panel = panels.get(target.dataset.figure);
-        if (!panel) continue;
-        panel.visible = isIntersecting;
-        if (isIntersecting && panel.dirty) schedule();
+        if (panel) panel.visible = isIntersecting;
       }
+      releaseFar();
+      schedule();
     },
     { rootMargin: "200px" },
   );
+  const sizes = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const panel = panels.get(target.closest(".chart").dataset.figure);
+      if (panel?.drawn && target.offsetWidth > 0) window.Plotly.Plots.resize(target);
+    }
+  });
+
+  function releaseFar() {
+    const drawn = [...panels.values()].filter((panel) => panel.drawn);
+    for (const panel of drawn.filter((each) => !each.visible).slice(0, Math.max(0, drawn.length - MOST_DRAWN))) panel.release();
+  }
 
   function schedule() {
     if (scheduled) return;
     scheduled = true;
-    setTimeout(() => requestAnimationFrame(drawDirty), Math.max(0, notBefore - performance.now()));
+    const wait = notBefore - performance.now();
+    if (wait > 0) setTimeout(() => requestAnimationFrame(drawDue), wait);
+    else requestAnimationFrame(drawDue);
   }
 
   // Everything that is due is drawn in one animation frame.
-  function drawDirty() {
+  function drawDue() {
     scheduled = false;
     const theme = document.documentElement.dataset.bsTheme === "dark" ? "dark" : "light";
     const start = performance.now();
-    for (const panel of panels.values()) if (panel.dirty && panel.visible) panel.draw(view, theme);
+    const due = [...panels.values()].filter((panel) => panel.visible && panel.dirty);
+    for (const panel of due) panel.draw(theme);
     const end = performance.now();
     notBefore = end + Math.max(LEAST_WAIT, SHARE * (end - start));
-  }
-
-  function panelOf(series) {
-    const key = `${kind}:${series.name}`;
-    const existing = panels.get(key);
-    if (existing) return existing;
-    const panel = new ChartPanel(figureOf(series.name), store, zoomed);
-    panels.set(key, panel);
-    const order = [...panels.values()].sort(
-      (a, b) => rank(kind, a.figure) - rank(kind, b.figure) || a.figure.name.localeCompare(b.figure.name),
-    );
-    grid.insertBefore(panel.root, order[order.indexOf(panel) + 1]?.root ?? null);
-    watcher.observe(panel.root);
-    empty.hidden = true;
-    return panel;
+    if (view.zoom) more.fetch(due);
+    if (due.some((panel) => panel.dirty)) setTimeout(schedule, LEAST_WAIT);
   }
 
   function figureOf(name) {
@@ -89,39 +91,118 @@ export function chartsStart(root, kind, store, view) {
     const described = names[name] ?? gpuFigure(names, name) ?? { title: name, unit: "", range: null };
     const { layout } = prototypes[kind];
     const yaxis = { ...layout.yaxis, ticksuffix: described.unit, ...(described.range ? { range: described.range } : {}) };
-    return { kind, name, title: described.title, layout: { ...layout, yaxis } };
+    return { title: described.title, layout: { ...layout, yaxis } };
+  }
+
+  function panelMake(key, names, added) {
+    const { layout } = figureOf(names[0]);
+    const title = names.map((name) => figureOf(name).title).join(", ");
+    const panel = new ChartPanel({ key, kind, names, added, title, layout }, store, view, on);
+    panels.set(key, panel);
+    for (const name of names) byName.set(name, [...(byName.get(name) ?? []), panel]);
+    for (const series of store.series.values()) if (panel.has(series)) panel.take(series);
+    watcher.observe(panel.root);
+    sizes.observe(panel.plot);
+    return panel;
+  }
+
+  /** Make the panels that the view has added, and drop those that it has no more. */
+  function addedFollow() {
+    const wanted = new Map(view.added.map((each) => [each.key, each]));
+    for (const panel of [...panels.values()]) {
+      if (!panel.figure.added || wanted.has(panel.key)) continue;
+      panel.release();
+      panels.delete(panel.key);
+      for (const name of panel.figure.names) byName.set(name, byName.get(name).filter((each) => each !== panel));
+    }
+    if (!store.figures) return;
+    for (const { key, names } of wanted.values()) if (!panels.has(key)) panelMake(key, names, true);
   }
 
   function take(series) {
     if (series.kind !== kind) return;
-    const panel = panelOf(series);
-    if (!panel.series.includes(series)) {
-      panel.series.push(series);
-      // The aggregator is drawn last, above the devices.
-      panel.series.sort((a, b) => (a.edgeId === 0) - (b.edgeId === 0) || a.edgeId - b.edgeId);
+    const key = `${kind}:${series.name}`;
+    if (!panels.has(key)) panelMake(key, [series.name], false);
+    for (const panel of byName.get(series.name)) {
+      panel.take(series);
+      panel.dirty = true;
     }
-    panel.dirty = true;
-    if (panel.visible) schedule();
   }
 
-  // The page has at most a thousand points of a series: for a part of it, the server has more.
-  async function zoomed(panel, low, high) {
-    const axis = panel.axis(view);
-    const ends = [low, high].map((end) => {
-      if (axis === "time") return new Date(String(end).replace(" ", "T")).getTime() / 1000;
-      return axis === "round" ? end - 1 : end;
-    });
-    const url = new URL(root.closest("[data-chart-url]").dataset.chartUrl, window.location.href);
-    const ids = panel.series.filter((series) => !view.hidden.has(series.edgeId)).map((series) => series.id);
-    url.search = new URLSearchParams({ series: ids.slice(0, SERIES_AT_ONCE).join(), x: axis, from: ends[0], to: ends[1] });
-    const response = await fetch(url, { headers: { Accept: "application/json" } });
-    if (response.ok) store.apply([{ t: "points", series: [], points: rowsOf((await response.json()).points) }]);
+  function arrange() {
+    grid.arrange([...panels.values()]);
+    for (const panel of panels.values()) panel.root.classList.toggle("is-full", panel.key === view.full);
+    document.documentElement.classList.toggle("has-full-chart", document.querySelector(".chart.is-full") !== null);
+    empty.hidden = panels.size > 0;
+    tools.hidden = panels.size === 0;
   }
 
-  function redraw() {
+  function changed() {
+    addedFollow();
+    arrange();
+    legendShow();
     for (const panel of panels.values()) panel.dirty = true;
     schedule();
   }
+
+  function resized(panel, size, done) {
+    grid.sized(panel, size);
+    if (done) set({ sizes: new Map(view.sizes).set(panel.key, size) });
+  }
+
+  let pointed = false;
+  function hovered(panel, x) {
+    if (pointed) return;
+    pointed = true;
+    requestAnimationFrame(() => {
+      pointed = false;
+      for (const each of panels.values()) if (each.visible && each.drawn && each.drawnAxis === panel.drawnAxis) each.point(x);
+      if (x !== null) panel.spike.hidden = true; // plotly.js draws its own there
+    });
+  }
+
+  const actions = {
+    full: (panel) => set({ full: view.full === panel.key ? null : panel.key }),
+    wider: (panel) => resized(panel, sizeBounded([panel.size[0] + 1, panel.size[1]]), true),
+    narrower: (panel) => resized(panel, sizeBounded([Math.min(panel.size[0], view.columns) - 1, panel.size[1]]), true),
+    earlier: (panel) => grid.move(panel, -1),
+    later: (panel) => grid.move(panel, 1),
+    remove(panel) {
+      if (panel.figure.added) set({ added: view.added.filter(({ key }) => key !== panel.key) });
+      else set({ removed: new Set(view.removed).add(panel.key) });
+    },
+  };
+  const on = {
+    zoomed: (zoom) => set({ zoom }),
+    reset: () => set({ zoom: null }),
+    hovered,
+    resized,
+    async action(panel, name) {
+      if (name in actions) {
+        actions[name](panel);
+        return;
+      }
+      if (name === "csv" || name === "json") await more.whole(panel);
+      panelDownload(panel, name);
+    },
+  };
+
+  root.querySelector("[data-chart-add]").addEventListener("click", async () => {
+    const removed = [...panels.values()].filter(({ key }) => view.removed.has(key));
+    const names = [...new Set([...store.series.values()].filter((series) => series.kind === kind).map(({ name }) => name))].sort();
+    const answer = await panelAsk(removed, names);
+    if (answer?.restore) {
+      const left = new Set(view.removed);
+      left.delete(answer.restore);
+      set({ removed: left });
+    } else if (answer?.names) {
+      const key = `${kind}:*${Date.now().toString(36)}`;
+      set({ added: [...view.added, { key, names: answer.names }] });
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && panels.has(view.full)) set({ full: null });
+  });
 
   store.on("all", () => {
     for (const panel of panels.values()) {
@@ -129,10 +210,16 @@ export function chartsStart(root, kind, store, view) {
       panel.dirty = true;
     }
     for (const series of store.series.values()) take(series);
-    empty.hidden = panels.size > 0;
+    addedFollow();
+    for (const panel of panels.values()) for (const series of store.series.values()) if (panel.has(series)) panel.take(series);
+    arrange();
     schedule();
   });
-  store.on("points", (changed) => changed.forEach(take));
-  document.addEventListener("roundtable:theme", redraw);
-  return { redraw };
+  store.on("points", (some) => {
+    const count = panels.size;
+    some.forEach(take);
+    if (panels.size !== count) arrange();
+    schedule();
+  });
+  document.addEventListener("roundtable:theme", changed);
 }

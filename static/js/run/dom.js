@@ -1,4 +1,5 @@
 // Filling elements that the server has drawn.
+import { icon } from "../icons.js";
 import { timeElement } from "../times.js";
 
 /** Set an element's text, and touch the document only where it differs. */
@@ -31,4 +32,21 @@ export function setBar(bar, fraction) {
 /** The element for `name` in a row: [data-field="name"]. */
 export function field(row, name) {
   return row.querySelector(`[data-field="${name}"]`);
+}
+
+/** A new element with a class and children. */
+export function element(name, className, ...children) {
+  const made = document.createElement(name);
+  made.className = className;
+  made.append(...children);
+  return made;
+}
+
+/** A new button with an icon, which `label` names to those who do not see it. */
+export function button(className, iconName, label) {
+  const made = element("button", className, icon(iconName));
+  made.type = "button";
+  made.title = label;
+  made.setAttribute("aria-label", label);
+  return made;
 }

@@ -1,7 +1,6 @@
 // The page of a run: one websocket feeds one store, and each part of the page follows the store.
 import { actionsStart } from "./actions.js";
 import { chartsStart } from "./charts.js";
-import { chartViewStart } from "./chart_view.js";
 import { deliveryStart } from "./delivery.js";
 import { devicesStart } from "./devices.js";
 import { headerStart, indicatorStart } from "./header.js";
@@ -43,10 +42,11 @@ devicesStart(root, store);
 stagesStart(root, store, source);
 modelsStart(root.querySelector("[data-models]"), store);
 topologyStart(root.querySelector("[data-topology]"), store, (edgeId) => openLog(edgeId === 0 ? "server" : `edge:${edgeId}`));
+const views = JSON.parse(document.getElementById("chart-views").textContent);
 for (const kind of ["metric", "system"]) {
   const tab = root.querySelector(`[data-charts="${kind}"]`).closest("[role=tabpanel]");
-  const view = chartViewStart(tab, kind, store, () => charts.redraw());
-  const charts = chartsStart(tab, kind, store, view);
+  const url = root.dataset.chartViewUrl.replace("KIND", kind);
+  chartsStart(tab, kind, store, root.dataset.chartUrl, { url, saved: views[kind] ?? null });
 }
 actionsStart();
 root.addEventListener("click", (event) => {

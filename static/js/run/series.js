@@ -68,14 +68,22 @@ function thinned(points) {
  * What a chart draws of a series.
  *
  * @param {Series} series
- * @param {"round"|"step"|"time"} axis what x is. By round, the last value of each round; rounds count from 1 on pages.
+ * @param {"round"|"step"|"relative"|"time"} axis what x is. By round, the last value of each round; rounds count from 1
+ *   on pages.
  * @param {number} smoothing weight of the past in an exponential moving average, 0 (off) to 0.99. The average starts
  *   without bias towards zero (Kingma and Ba 2015, section 3).
+ * @param {number} since zero of the axis "relative", seconds since the epoch
  * @returns {{x: number[], y: (number|null)[], smooth: (number|null)[]|null, steps: number[]}} time in milliseconds,
- *   which Plotly shows on the viewer's clock
+ *   which Plotly shows on the viewer's clock; relative time in seconds
  */
-export function drawn(series, axis, smoothing) {
+export function drawn(series, axis, smoothing, since = 0) {
   const by = axis === "round" && !series.hasRounds ? "step" : axis;
+  const place = {
+    round: (point) => point.round + 1,
+    step: (point) => point.step,
+    relative: (point) => point.time - since,
+    time: (point) => point.time * 1000,
+  }[by];
   const x = [];
   const y = [];
   const steps = [];
@@ -88,7 +96,7 @@ export function drawn(series, axis, smoothing) {
         continue;
       }
     }
-    x.push(by === "round" ? point.round + 1 : by === "step" ? point.step : point.time * 1000);
+    x.push(place(point));
     y.push(point.value);
     steps.push(point.step);
   }

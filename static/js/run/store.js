@@ -53,6 +53,13 @@ export class Store {
     return edgeId === 0 ? "Aggregator" : (this.devices.get(edgeId)?.name ?? `Device ${edgeId}`);
   }
 
+  /** When the run was started, in seconds since the epoch; of one that says nothing, when its first point was made. */
+  since() {
+    if (this.run?.started_at) return this.run.started_at;
+    const first = Math.min(...[...this.series.values()].flatMap((series) => series.points[0]?.time ?? []));
+    return Number.isFinite(first) ? first : 0;
+  }
+
   /** Take in items of the wire (docs/protocol.md has their shapes); one of an unknown kind is passed over. */
   apply(items) {
     for (const item of items) {
