@@ -1,4 +1,4 @@
-"""What people do with charts, in a real browser: how they are drawn, where they stand, and that a link shows the same."""
+"""What people do with charts, in a real browser: how they are drawn, where they stand, and what a link shows."""
 
 from __future__ import annotations
 
@@ -148,7 +148,8 @@ def test_zooming_and_pointing_holds_for_all_panels(
     page.mouse.move(box["x"] + box["width"] * 0.75, middle, steps=5)
     page.mouse.up()
     low, high = drawn(page, "accuracy", lambda now: now["x"] is not None and now["x"][1] < 35)["x"]
-    assert 5 < low < 15 and 25 < high < 35
+    assert 5 < low < 15
+    assert 25 < high < 35
     y = drawn(page, "accuracy", lambda now: now["y"][1] < 35)["y"]
     assert low - 3 < y[0] < y[1] < high + 3
     page.goto(page.url)
@@ -201,14 +202,14 @@ def test_panels_are_moved_sized_removed_and_added(
 
     # All of it again after a reload, a closed section too; full screen is in the link.
     page.locator("#panel-results").get_by_role("button", name="train 1").click()
-    choose_full = panel(page, "loss").get_by_role("button", name="Full screen")
-    choose_full.click()
+    panel(page, "loss").get_by_role("button", name="Full screen").click()
     page.goto(page.url)
     own = page.locator("#panel-results .chart").first.get_attribute("data-figure")
     wait_for_curves(page, str(own), {"Aggregator, accuracy": [[1, 2], [1, 2]], "Aggregator, loss": [[1, 2], [1, 2]]})
     expect(panel(page, "loss")).to_have_class("card chart is-full")
     box = panel(page, "loss").bounding_box()
-    assert box is not None and (box["width"], box["height"]) == (width, 900)
+    assert box is not None
+    assert (box["width"], box["height"]) == (width, 900)
     page.keyboard.press("Escape")
     expect(panel(page, "loss")).to_have_class("card chart")
     expect(panel(page, "train/rate")).to_be_hidden()

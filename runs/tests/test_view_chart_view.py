@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
@@ -44,7 +45,7 @@ def test_a_view_is_kept_for_its_user_alone_and_shown_by_the_page(owner: User, pr
     ):
         client = Client()
         client.force_login(user)
-        assert client.get(run.get_absolute_url()).context["chart_views"] == views
+        assert orjson.loads(client.get(run.get_absolute_url()).context["chart_views"]) == views
 
 
 def test_a_view_is_forgotten(owner: User, project: Project) -> None:

@@ -189,7 +189,7 @@ def test_it_needs_the_same_queries_for_many_devices(
     many = run_on(project, ada, [f"bed-{number}" for number in range(20)])
     client = as_user("ada")
     for each in (run, many):
-        with django_assert_num_queries(8):
+        with django_assert_num_queries(9):
             client.get(reverse("run_detail", args=[each.pk]))
 
 

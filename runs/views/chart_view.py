@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.urls import path
@@ -19,12 +21,12 @@ NAMES = frozenset({"x", "smooth", "log", "robust", "devices", "hide", "columns",
 @require_http_methods(["PUT", "DELETE"])
 def chart_view(request: HttpRequest, project_id: int, kind: str) -> HttpResponse:
     """Keep the user's view of a project's charts (PUT, a JSON object of texts by name), or forget it (DELETE)."""
-    project = membership_for_user(request.user, project_id).project
+    membership = membership_for_user(request.user, project_id)
+    own = ChartView.objects.filter(user=membership.user_id, project=project_id, kind=kind)
     if kind not in KINDS:
         raise Http404("There are no such charts.")
-    own = {"user": request.user, "project": project, "kind": kind}
     if request.method == "DELETE":
-        ChartView.objects.filter(**own).delete()
+        own.delete()
         return HttpResponse(status=204)
     if int(request.headers.get("Content-Length") or 0) > BODY_MAX_BYTES:
         return _refusal(f"A view of charts has at most {BODY_MAX_BYTES} bytes.")
@@ -38,13 +40,16 @@ def chart_view(request: HttpRequest, project_id: int, kind: str) -> HttpResponse
         return _refusal(f"A view of charts has no {unknown[0]!r}; it has {', '.join(sorted(NAMES))}.")
     if any("\x00" in text for text in content.values()):
         return _refusal("A view of charts has no NUL characters.")
-    ChartView.objects.update_or_create(**own, defaults={"content": content})
+    ChartView.objects.update_or_create(
+        user_id=membership.user_id, project_id=project_id, kind=kind, defaults={"content": content}
+    )
     return HttpResponse(status=204)
 
 
-def chart_views_of(user: object, project_id: int) -> dict[str, dict[str, str]]:
-    """Return what the user has kept of the project's charts, by kind."""
-    return dict(ChartView.objects.filter(user=user, project=project_id).values_list("kind", "content"))
+def chart_views_of(user: Any, project_id: int) -> str:
+    """Return what the user has kept of the project's charts, as a JSON object by kind."""
+    kept = ChartView.objects.filter(user=user, project=project_id).values_list("kind", "content")
+    return orjson.dumps(dict(kept)).decode()
 
 
 def _refusal(sentence: str) -> HttpResponse:

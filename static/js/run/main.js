@@ -42,7 +42,7 @@ devicesStart(root, store);
 stagesStart(root, store, source);
 modelsStart(root.querySelector("[data-models]"), store);
 topologyStart(root.querySelector("[data-topology]"), store, (edgeId) => openLog(edgeId === 0 ? "server" : `edge:${edgeId}`));
-const views = JSON.parse(document.getElementById("chart-views").textContent);
+const views = JSON.parse(root.dataset.chartViews);
 for (const kind of ["metric", "system"]) {
   const tab = root.querySelector(`[data-charts="${kind}"]`).closest("[role=tabpanel]");
   const url = root.dataset.chartViewUrl.replace("KIND", kind);
