@@ -55,7 +55,7 @@ lint: .venv/requirements-dev.stamp ## style, types, templates, import directions
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@git ls-files 'templates/*.html' 'templates/**/*.html' | xargs .venv/bin/djade --target-version 5.2 --check
-	@PYTHONPATH=edge:build-mlops-package .venv/bin/lint-imports --no-cache
+	@PYTHONPATH=edge:cli:build-mlops-package .venv/bin/lint-imports --no-cache
 	@$(PYTHON) -m mypy
 	@cd edge && ../$(PYTHON) -m mypy
 	@cd build-mlops-package && ../$(PYTHON) -m mypy

@@ -76,7 +76,7 @@ def _read(user: User, run_id: int, query: LineQuery) -> LinesOut:
     ended = run.state in RunState.ended()  # read first: what comes after the lines is not missed
     wanted = LogQuery(text=query.q, level=query.level, reporter=query.reporter, since=query.since, until=query.until)
     page = lines_page(run.pk, wanted, limit=query.limit, before=query.before, after=query.after)
-    lines = [LineOut(**dict(zip(_COLUMNS, row, strict=True))) for row in page.lines]
+    lines = [LineOut.model_validate(dict(zip(_COLUMNS, row, strict=True))) for row in page.lines]
     return LinesOut(
         lines=lines,
         more=page.more,
