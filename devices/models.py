@@ -17,8 +17,12 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         return self.filter(unbound_at=None)
 
     def visible_to(self, user: Any) -> DeviceQuerySet:
-        """The user's own devices, and those of everyone with whom the user shares a project."""
-        return self.filter(Q(owner=user) | Q(owner__memberships__project__memberships__user=user)).distinct()
+        """The user's own devices, and those of everyone with whom the user shares a project or a group."""
+        return self.filter(
+            Q(owner=user)
+            | Q(owner__memberships__project__memberships__user=user)
+            | Q(owner__group_memberships__group__memberships__user=user)
+        ).distinct()
 
     def of_project(self, project: Any) -> DeviceQuerySet:
         """Bound devices of the project's members: these may be chosen for its runs."""

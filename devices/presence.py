@@ -150,6 +150,8 @@ def devices_notify(edge_ids: Iterable[int]) -> None:
 
 
 def device_audience(device: Device) -> set[int]:
-    """Return the ids of the users who may see the device: its owner, and the members of the owner's projects."""
-    mates = get_user_model().objects.filter(memberships__project__memberships__user=device.owner_id)
-    return {device.owner_id, *mates.values_list("pk", flat=True)}
+    """Return the ids of the users who may see the device: its owner, and those in a project or group of the owner."""
+    users = get_user_model().objects
+    mates = users.filter(memberships__project__memberships__user=device.owner_id)
+    group_mates = users.filter(group_memberships__group__memberships__user=device.owner_id)
+    return {device.owner_id, *mates.values_list("pk", flat=True), *group_mates.values_list("pk", flat=True)}

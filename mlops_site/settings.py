@@ -67,6 +67,7 @@ INSTALLED_APPS = [
     "alerts",
     "exports",
     "sweeps",
+    "groups",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -204,6 +205,8 @@ PACKAGE_MAX_DEPTH = env.int("ROUNDTABLE_PACKAGE_MAX_DEPTH", default=32)
 DATA_MAX_BYTES = env.int("ROUNDTABLE_DATA_MAX_MIB", default=1024) * MIB
 DISK_LEAST_BYTES = env.int("ROUNDTABLE_DISK_LEAST_MIB", default=2048) * MIB  # with less free the health page is red
 MODEL_MAX_BYTES = env.int("ROUNDTABLE_MODEL_MAX_MIB", default=4096) * MIB
+# Whether a person who was invited into a group may make an account by the link.
+INVITED_ACCOUNTS = env.bool("ROUNDTABLE_INVITED_ACCOUNTS", default=False)
 ENROLMENT_CODE_SECONDS = env.int("ROUNDTABLE_ENROLMENT_CODE_SECONDS", default=3600)
 TELEMETRY_GRACE_SECONDS = env.int("ROUNDTABLE_TELEMETRY_GRACE_SECONDS", default=120)
 STAGE_TIMEOUT_SECONDS = env.int("ROUNDTABLE_STAGE_TIMEOUT_SECONDS", default=3600)

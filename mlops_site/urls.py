@@ -12,4 +12,5 @@ urlpatterns = [
     path("", include("alerts.urls")),
     path("", include("exports.urls")),
     path("", include("sweeps.urls")),
+    path("", include("groups.urls")),
 ]

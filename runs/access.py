@@ -18,7 +18,7 @@ def membership_for_user(user: Any, project_id: int) -> Membership:
     Raises:
         Http404: there is no such project, or the user is no member of it.
     """
-    return get_object_or_404(Membership.objects.select_related("project"), project=project_id, user=user)
+    return get_object_or_404(Membership.objects.select_related("project__group"), project=project_id, user=user)
 
 
 def project_for_owner(user: Any, project_id: int) -> Project:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.http import QueryDict
 
 from configurations.models import Configuration
 from configurations.rows import ROW_TYPES, SECTIONS, value_text
+from groups.models import Group, GroupMembership
 from runs.device_choice import DeviceNow
 from runs.lifecycle.creation import DEFAULT_LIMITS, LIMIT_RANGES, placement_condition
 from runs.lifecycle.errors import RunRefused
@@ -22,13 +23,27 @@ LIMIT_LABELS = {"memory_mb": "Memory (MB)", "cpus": "CPUs", "pids": "Processes"}
 
 
 class ProjectForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Name and description of a project."""
+    """Name, description and group of a project."""
 
     class Meta:
         model = Project
-        fields = ["name", "description"]
+        fields = ["name", "description", "group"]
         widgets = {"description": forms.Textarea(attrs={"rows": 3})}
-        help_texts = {"description": "What the team wants to find out. Shown to its members."}
+        help_texts = {
+            "description": "What the team wants to find out. Shown to its members.",
+            "group": "Its members see the project with all its runs and have their role in the group in it.",
+        }
+
+    def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
+        """Offer the groups into which ``user`` may put projects, and the one in which the project is."""
+        super().__init__(*args, **kwargs)
+        may_add = Group.objects.filter(
+            pk__in=GroupMembership.objects.filter(user=user).exclude(role=Role.VIEWER).values("group")
+        )
+        own = Group.objects.filter(pk=self.instance.group_id)
+        field = cast(forms.ModelChoiceField, self.fields["group"])  # type: ignore[type-arg]
+        field.queryset = (may_add | own).order_by("name")
+        field.empty_label = "None: members are added by name"
 
 
 class MemberForm(forms.Form):

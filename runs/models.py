@@ -28,6 +28,7 @@ class Project(models.Model):
 
     name = models.CharField(max_length=120)
     description = models.TextField(blank=True)
+    group = models.ForeignKey("groups.Group", on_delete=models.PROTECT, null=True, blank=True, related_name="projects")
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -49,11 +50,21 @@ class Project(models.Model):
 
 
 class Membership(models.Model):
-    """A user's role in a project: viewers see, members also create, start and stop runs, owners also manage members."""
+    """A user's role in a project: viewers see, members also create, start and stop runs, owners also manage members.
+
+    ``role`` alone says what the user may do. Where the project belongs to a group it is the greater of the role that
+    was given by name and the one that the group gives; ``runs.group_access`` writes all three.
+    """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
+    group_role = models.CharField(
+        max_length=10, choices=Role, blank=True, help_text="what the project's group gives; empty: nothing"
+    )
+    own_role = models.CharField(
+        max_length=10, choices=Role, blank=True, help_text="beside a group's role, the one given by name; empty: none"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -61,6 +72,11 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} in {self.project}"
+
+    @property
+    def role_by_name(self) -> str:
+        """The role given by name, which stays without the group; empty for none."""
+        return self.own_role if self.group_role else self.role
 
 
 class ChartView(models.Model):

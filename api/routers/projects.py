@@ -15,6 +15,7 @@ from api.problems import form_problem
 from api.routers.devices import DeviceOut, devices_out
 from api.schemas import Id, Page, PageQuery, rows_page, sort_query
 from devices.models import Device
+from runs import projects
 from runs.access import membership_for_user, project_for_owner
 from runs.forms import ProjectForm
 from runs.lists import PROJECTS, projects_listed
@@ -30,6 +31,7 @@ class ProjectOut(Schema):
     id: int
     name: str
     description: str
+    group: int | None = Field(description="the group that it belongs to")
     created_at: datetime
     created_by: str | None
     role: str = Field(description="yours: owner, member or viewer")
@@ -44,6 +46,9 @@ class ProjectIn(Schema):
 
     name: str = Field(max_length=120)
     description: str = Field(default="", max_length=10_000)
+    group: int | None = Field(
+        default=None, ge=1, description="a group of yours, whose members get their role in the project"
+    )
 
 
 class ProjectChange(Schema):
@@ -63,7 +68,7 @@ def project_list(request: HttpRequest, query: Query[PageQuery], sort: str = sort
 @router.post("/projects", auth=WRITE, response={201: ProjectOut}, summary="Create a project")
 def project_new(request: HttpRequest, payload: ProjectIn, idempotency_key: IdempotencyKey = None) -> Status[Any]:
     """You are its owner."""
-    form = _form(payload.dict())
+    form = _form(request, payload.dict())
 
     def act() -> ProjectOut:
         project = project_create(user=user_of(request), **form.cleaned_data)
@@ -83,7 +88,9 @@ def project_change(request: HttpRequest, project_id: Id, payload: ProjectChange)
     """Its owners may."""
     project = project_for_owner(user_of(request), project_id)
     given = {name: value for name, value in payload.dict().items() if value is not None}
-    _form({"name": project.name, "description": project.description, **given}, instance=project).save()
+    data = {"name": project.name, "description": project.description, "group": project.group_id, **given}
+    form = _form(request, data, instance=Project.objects.get(pk=project.pk))
+    projects.project_change(project=project, user=user_of(request), **form.cleaned_data)
     return _project_shown(request, project_id)
 
 
@@ -101,8 +108,8 @@ def project_devices(request: HttpRequest, project_id: Id) -> list[DeviceOut]:
     return devices_out(Device.objects.of_project(project).select_related("owner").order_by("name", "pk"))
 
 
-def _form(data: dict[str, Any], instance: Model | None = None) -> ProjectForm:
-    form = ProjectForm(data, instance=instance)
+def _form(request: HttpRequest, data: dict[str, Any], instance: Model | None = None) -> ProjectForm:
+    form = ProjectForm(data, instance=instance, user=user_of(request))
     if not form.is_valid():
         raise form_problem(form)
     return form
@@ -118,6 +125,7 @@ def _project_out(row: Project) -> ProjectOut:
         id=row.pk,
         name=row.name,
         description=row.description,
+        group=row.group_id,
         created_at=row.created_at,
         created_by=row.created_by.get_username() if row.created_by else None,
         role=counted.role,

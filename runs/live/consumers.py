@@ -51,7 +51,7 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
        frame after a pause is sent at once, and only what follows it is collected.
     4. A missing number is looked for in Redis, and when it is not there a new snapshot is sent. The same happens when
        the run's own count of frames shows that the last ones were never heard, or when more waits than a page may have.
-    5. Every three seconds access is read anew; who lost it is shown out.
+    5. Every three seconds, and at once when a member leaves the project, access is read anew; who lost it is shown out.
     """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -235,6 +235,11 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             return True
         await self._close(CLOSE_LOGGED_OUT if access is Access.LOGGED_OUT else CLOSE_NO_ACCESS)
         return False
+
+    async def access_recheck(self, message: dict[str, Any]) -> None:
+        """Somebody lost access to the run's project: perhaps this page's user."""
+        if not self._closing:
+            await self._access_checked()
 
     async def _close(self, code: int) -> None:
         self._closing = True

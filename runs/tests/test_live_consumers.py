@@ -19,12 +19,15 @@ from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from groups.models import GroupMembership
+from groups.services import group_create, member_leave
 from mlops_site.asgi import application
 from mlops_site.notices import notice_send
 from runs.live import consumers, frames
 from runs.live.broadcast import frame_record, frames_record, log_lines_record
 from runs.live.consumers import CLOSE_BAD_REQUEST, CLOSE_LOGGED_OUT, CLOSE_NO_ACCESS
 from runs.models import Membership, Role, Run
+from runs.projects import project_group_set
 from runs.tests.rows import run_make, user_make
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -101,9 +104,9 @@ async def page_of(path: str, cookie: str) -> AsyncIterator[Page]:
 def in_database(function: Callable[..., Any]) -> Callable[..., Any]:
     """Run on a thread with a connection of its own, as another process would."""
 
-    def work(*arguments: Any) -> Any:
+    def work(*arguments: Any, **named: Any) -> Any:
         try:
-            return function(*arguments)
+            return function(*arguments, **named)
         finally:
             connection.close()
 
@@ -188,6 +191,26 @@ async def test_a_removed_member_is_shown_out(quick: None, run: Run) -> None:
         await page.say(None)
         await page.hear()
         await in_database(membership.delete)()
+        assert await page.closed() == CLOSE_NO_ACCESS
+
+
+async def test_who_leaves_the_projects_group_is_shown_out_at_once(
+    monkeypatch: pytest.MonkeyPatch, run: Run, owner: User
+) -> None:
+    monkeypatch.setattr(consumers, "CHECK_SECONDS", 3600.0)  # the page does not find out by itself
+    member = await in_database(user_make)()
+    member_cookie = await in_database(lambda: login(member)[1])()
+
+    def group_make() -> GroupMembership:
+        group = group_create(user=owner, name="Hospitals", people=[member])
+        project_group_set(project=run.project, user=owner, group=group)
+        return group.memberships.get(user=member)
+
+    membership = await in_database(group_make)()
+    async with page_of(f"/ws/runs/{run.pk}/", member_cookie) as page:
+        await page.say(None)
+        await page.hear()
+        await in_database(member_leave)(membership=membership, by=owner)
         assert await page.closed() == CLOSE_NO_ACCESS
 
 

@@ -18,7 +18,7 @@ from runs.device_choice import devices_now, state_counts
 from runs.forms import MemberForm, ProjectForm
 from runs.lists import PROJECTS, RUNS, projects_listed, runs_listed
 from runs.models import Project, Role, Run
-from runs.projects import ProjectRefused, member_remove, member_set, project_create, project_delete
+from runs.projects import ProjectRefused, member_remove, member_set, project_change, project_create, project_delete
 from runs.states import RunState
 
 
@@ -30,21 +30,27 @@ def project_list(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def project_new(request: HttpRequest) -> HttpResponse:
-    form = ProjectForm(request.POST or None)
+    form = ProjectForm(request.POST or None, user=request.user, initial={"group": request.GET.get("group")})
     if form.is_valid():
-        project = project_create(user=request.user, **form.cleaned_data)
-        return redirect(project)
+        try:
+            return redirect(project_create(user=request.user, **form.cleaned_data))
+        except ProjectRefused as refused:
+            form.add_error("group", str(refused))
     return render(request, "runs/project_form.html", {"form": form})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def project_edit(request: HttpRequest, project_id: int) -> HttpResponse:
     project = project_for_owner(request.user, project_id)
-    form = ProjectForm(request.POST or None, instance=project)
+    form = ProjectForm(request.POST or None, instance=Project.objects.get(pk=project.pk), user=request.user)
     if form.is_valid():
-        form.save()
-        messages.success(request, "The project is saved.")
-        return redirect(project)
+        try:
+            project_change(project=project, user=request.user, **form.cleaned_data)
+        except ProjectRefused as refused:
+            form.add_error("group", str(refused))
+        else:
+            messages.success(request, "The project is saved.")
+            return redirect(project)
     context = {"form": form, "project": project, "has_runs": project.runs.exists()}
     return render(request, "runs/project_form.html", context)
 
@@ -78,6 +84,7 @@ def project_detail(request: HttpRequest, project_id: int) -> HttpResponse:
     members = list(project.memberships.select_related("user").order_by("created_at"))
     context |= {
         "is_owner": membership.role == Role.OWNER,
+        "by_group": bool(membership.group_role),
         "members": members,
         "member_form": MemberForm(),
         "roles": Role,
