@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
 OTHER_MAX_BYTES = 10 * MIB
+WEB_API = "/api/v1/"  # its errors have a shape of their own (api.problems)
 # What is still read, and thrown away, of a body that was refused; see ``_rest_drop``.
 DRAIN_MAX_BYTES = 64 * MIB
 DRAIN_SECONDS = 30.0
@@ -129,6 +130,9 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, size_max: int) -> 
     wants_page = any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
     kind = b"text/plain; charset=utf-8" if wants_page else b"application/json"
     body = (sentence if wants_page else json.dumps({"error": sentence})).encode()
+    if scope["path"].startswith(WEB_API):
+        details = {"type": "urn:roundtable:problem:too-large", "title": "Request Entity Too Large", "status": 413}
+        kind, body = b"application/problem+json", json.dumps({**details, "detail": sentence, "errors": []}).encode()
     await send(
         {
             "type": "http.response.start",

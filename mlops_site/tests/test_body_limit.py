@@ -180,6 +180,13 @@ def test_a_browser_gets_plain_text(port: int) -> None:
     assert answer == (413, "text/plain; charset=utf-8", sentence)
 
 
+def test_a_program_gets_problem_details_where_the_web_api_is(port: int) -> None:
+    status, kind, body = announce(port, "/api/v1/projects", MIB + 1, Accept="*/*")
+    problem = json.loads(body)
+    assert (status, kind, problem["status"]) == (413, "application/problem+json", 413)
+    assert problem["type"] == "urn:roundtable:problem:too-large"
+
+
 def test_the_uploads_and_they_alone_have_more_room_than_the_rest(settings: Settings) -> None:
     limits = {path: [limit for limit in upload_limits() if limit.path.fullmatch(path)] for path in (
         reverse("package_upload"), reverse("configuration_data_upload"), reverse("api_models", args=[7]),
