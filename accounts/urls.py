@@ -3,9 +3,11 @@
 from django.urls import path
 
 from accounts import views
+from accounts.palette import palette
 
 urlpatterns = [
     path("", views.home, name="home"),
+    path("find/", palette, name="palette"),
     path("login/", views.Login.as_view(), name="login"),
     path("logout/", views.log_out, name="logout"),
     path("account/", views.account, name="account"),
