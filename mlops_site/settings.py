@@ -68,6 +68,7 @@ INSTALLED_APPS = [
     "exports",
     "sweeps",
     "groups",
+    "registry",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -13,4 +13,5 @@ urlpatterns = [
     path("", include("exports.urls")),
     path("", include("sweeps.urls")),
     path("", include("groups.urls")),
+    path("", include("registry.urls")),
 ]

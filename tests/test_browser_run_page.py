@@ -38,7 +38,7 @@ from tests.servers import Server
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_url")]
 
 TIMEOUT = 20_000  # milliseconds; a busy machine is slow
-TABS = ["overview", "training", "timeline", "results", "system", "models", "logs", "configuration"]
+TABS = ["overview", "training", "timeline", "results", "system", "models", "lineage", "logs", "configuration"]
 MANIFEST = {
     "kind": "server",
     "root": "package",

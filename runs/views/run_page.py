@@ -31,6 +31,7 @@ TABS = [
     {"name": "results", "label": "Results", "icon": "chart-line"},
     {"name": "system", "label": "System", "icon": "activity-heartbeat"},
     {"name": "models", "label": "Models", "icon": "box"},
+    {"name": "lineage", "label": "Lineage", "icon": "sitemap"},
     {"name": "logs", "label": "Logs", "icon": "terminal-2"},
     {"name": "configuration", "label": "Configuration", "icon": "adjustments-horizontal"},
 ]

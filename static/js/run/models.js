@@ -28,6 +28,8 @@ export function modelsStart(root, store) {
     const row = template.content.firstElementChild.cloneNode(true);
     if (table.kind === "aggregated") field(row, "device").remove();
     setText(field(row, "round"), model.round_index < 0 ? "start" : String(model.round_index + 1));
+    const page = field(row, "round");
+    page.href = page.dataset.modelPage.replace("/models/0/", `/models/${model.id}/`);
     setText(field(row, "device"), printable(store.reporterName(model.edge_id)));
     setText(field(row, "size"), bytes(model.size));
     setText(field(row, "sha"), model.sha256.slice(0, 12));

@@ -1,0 +1,1 @@
+"""Pages of the registry, of single models and packages, and of what came from what."""
