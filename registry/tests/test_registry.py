@@ -127,7 +127,6 @@ def test_viewers_see_and_strangers_find_nothing(run: Run, ada: User, client: Cli
         project,
         f"{project}{version.registered_id}/",
         f"{project}compare/?a={model.pk}",
-        f"{project}versions/{version.pk}/download",
         f"/runs/{run.pk}/models/{model.pk}/",
         f"/runs/{run.pk}/lineage/",
         f"/packages/{run.server_package_id}/",
@@ -140,13 +139,11 @@ def test_viewers_see_and_strangers_find_nothing(run: Run, ada: User, client: Cli
     ]
     for user, status in ((viewer, 200), (user_make("stranger"), 404)):
         client.force_login(user)
-        answers = {url: client.get(url) for url in pages}
-        for answer in answers.values():
-            answer.close()
-        assert {url: answer.status_code for url, answer in answers.items()} == dict.fromkeys(pages, status)
+        assert {url: client.get(url).status_code for url in pages} == dict.fromkeys(pages, status)
         for url, fields in changes:
             assert client.post(url, fields).status_code == (302 if status == 200 else 404)
             assert client.get(url).status_code == 405
+    assert client.get(f"{project}versions/{version.pk}/download").status_code == 404
     version.refresh_from_db()
     assert (version.stage, ModelVersion.objects.count()) == ("candidate", 1)
 
