@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
+import yaml
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -162,6 +163,7 @@ def _configuration_context(run: Run) -> dict[str, Any]:
     sections = [("model_config", "Model"), ("hyperparameters_config", "Hyper-parameters")]
     return {
         "configuration": copy,
+        "yaml": _copy_yaml(copy),
         "packages": [run.server_package, run.client_package],
         "limits": [{"name": name, **run.limits[name]} for name in ("server", "client") if run.limits.get(name)],
         "sections": [
@@ -180,6 +182,18 @@ def _configuration_context(run: Run) -> dict[str, Any]:
             for section, title in sections
         ],
     }
+
+
+def _copy_yaml(copy: dict[str, Any]) -> str:
+    """The frozen copy in the form of a package's ``conf/fedml.yaml``, the server's entry file and arguments with it."""
+    server = copy.get("server", {})
+    content: dict[str, Any] = {
+        section: {row["name"]: row["value"] for row in copy.get(section, [])}
+        for section in ("model_config", "hyperparameters_config")
+    }
+    content["entry_config"] = {"entry_file": server.get("entry_file", "")}
+    content["entry_arguments"] = {row["name"]: row["value"] for row in server.get("entry_arguments", [])}
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _images(stages: Iterable[Stage]) -> list[dict[str, str]]:
