@@ -20,5 +20,9 @@ def configurations_listed(user: User) -> QuerySet[Configuration]:
     return (
         Configuration.objects.filter(pk__in=Configuration.objects.visible_to(user).values("pk"))
         .select_related("owner", "project", "server_package", "client_package")
-        .annotate(run_count=Count("runs", filter=Q(runs__project__memberships__user=user), distinct=True))
+        .annotate(
+            run_count=Count(
+                "runs", filter=Q(runs__project__memberships__user=user, runs__deleted_at=None), distinct=True
+            )
+        )
     )

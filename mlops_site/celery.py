@@ -29,6 +29,8 @@ app.conf.beat_schedule = {
     "backends_look": {"task": BACKENDS_LOOK, "schedule": 30.0, "options": {"expires": 30.0}},
     "store_prune": {"task": "configurations.tasks.store_prune", "schedule": 3600.0, "options": {"expires": 3600.0}},
     "points_pack": {"task": "runs.telemetry.tasks.points_pack", "schedule": 10.0, "options": {"expires": 10.0}},
+    "runs_purge": {"task": "runs.telemetry.tasks.runs_purge", "schedule": 30.0, "options": {"expires": 30.0}},
+    "retain": {"task": "runs.telemetry.tasks.retain", "schedule": 600.0, "options": {"expires": 600.0}},
     "sweep": {"task": "runs.pipeline.tasks.sweep", "schedule": 60.0, "options": {"expires": 60.0}},
 }
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from django.core.paginator import Page, Paginator
-from django.db.models import Model, Q, QuerySet
+from django.db.models import F, Model, Q, QuerySet
 from django.http import HttpRequest
 
 ModelT = TypeVar("ModelT", bound=Model)
@@ -58,10 +58,11 @@ class ListSpec:
         return sort if sort.removeprefix("-") in self.sorts else self.default_sort
 
     def sorted(self, rows: QuerySet[ModelT, Any], sort: str) -> QuerySet[ModelT, Any]:
-        """Return the rows in the order of ``sort``; equal ones newest first."""
+        """Return the rows in the order of ``sort``; equal ones newest first, those that have no value last."""
         sort = self.sort_or_default(sort)
-        column = self.sorts[sort.removeprefix("-")]
-        return rows.order_by(f"-{column}" if sort.startswith("-") else column, "-pk")
+        column = F(self.sorts[sort.removeprefix("-")])
+        order = column.desc(nulls_last=True) if sort.startswith("-") else column.asc(nulls_last=True)
+        return rows.order_by(order, "-pk")
 
 
 def listing(

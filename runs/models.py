@@ -31,6 +31,11 @@ class Project(models.Model):
     group = models.ForeignKey("groups.Group", on_delete=models.PROTECT, null=True, blank=True, related_name="projects")
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
+    log_days = models.PositiveIntegerField(null=True, blank=True, help_text="days after a run's end; empty: for good")
+    point_days = models.PositiveIntegerField(null=True, blank=True, help_text="days after a run's end; empty: for good")
+    client_model_days = models.PositiveIntegerField(
+        null=True, blank=True, help_text="days after a run's end; empty: for good"
+    )
 
     objects = ProjectQuerySet.as_manager()
 
@@ -105,6 +110,19 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.filter(state__in=RunState.active())
 
 
+class RunManager(models.Manager["Run"]):
+    """Runs without those that were deleted and of which something is still being removed."""
+
+    def get_queryset(self) -> RunQuerySet:
+        return RunQuerySet(self.model, using=self._db).filter(deleted_at=None)
+
+    def visible_to(self, user: Any) -> RunQuerySet:
+        return self.get_queryset().visible_to(user)
+
+    def active(self) -> RunQuerySet:
+        return self.get_queryset().active()
+
+
 class Run(models.Model):
     """One federated-learning flow. Its states are written by ``runs.lifecycle`` alone.
 
@@ -164,14 +182,18 @@ class Run(models.Model):
     cleaned_at = models.DateTimeField(null=True, help_text="when what an ended run leaves behind was removed")
     packed_at = models.DateTimeField(null=True, help_text="when the last points of an ended run were put into blocks")
     frame_number = models.BigIntegerField(default=0, help_text="last live frame of this run; see runs.live.broadcast")
+    archived_at = models.DateTimeField(null=True, help_text="since when lists leave it out unless they are asked")
+    deleted_at = models.DateTimeField(null=True, help_text="when it was deleted; what it holds goes in the background")
 
-    objects = RunQuerySet.as_manager()
+    objects = RunManager()
+    with_deleted = RunQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]
         indexes = [
             models.Index(fields=["project", "-created_at"]),
             models.Index(fields=["id"], condition=models.Q(packed_at=None), name="runs_not_packed_yet"),
+            models.Index(fields=["id"], condition=models.Q(deleted_at__isnull=False), name="runs_deleted"),
         ]
 
     def __str__(self) -> str:

@@ -8,7 +8,7 @@ from django.db import transaction
 from groups.models import Group, GroupMembership
 from runs.group_access import group_lock, project_access_write, role_set
 from runs.live.recheck import access_recheck
-from runs.models import Membership, Project, Role, RunDevice
+from runs.models import Membership, Project, Role, Run, RunDevice
 
 
 class ProjectRefused(Exception):
@@ -77,6 +77,8 @@ def project_delete(*, project: Project) -> None:
         locked = Project.objects.select_for_update().get(pk=project.pk)
         if locked.runs.exists():
             raise ProjectRefused("A project that has runs cannot be deleted: their results would be lost.")
+        if Run.with_deleted.filter(project=locked).exists():
+            raise ProjectRefused("What deleted runs of the project held is still being removed. Try again in a moment.")
         locked.delete()
 
 

@@ -7,6 +7,8 @@ from runs.views import (
     chart_view,
     models,
     projects,
+    retention,
+    run_bulk,
     run_chart,
     run_create,
     run_log_errors,
@@ -19,6 +21,8 @@ from runs.views import (
 
 urlpatterns: list[URLPattern] = [
     *projects.urlpatterns,
+    *retention.urlpatterns,
+    *run_bulk.urlpatterns,
     *run_create.urlpatterns,
     *run_page.urlpatterns,
     *run_logs.urlpatterns,

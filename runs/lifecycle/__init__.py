@@ -14,6 +14,7 @@ from runs.lifecycle.aggregator import (
 )
 from runs.lifecycle.control import run_start, run_stop, stage_retry
 from runs.lifecycle.creation import run_create, run_preview
+from runs.lifecycle.deletion import run_archive, run_delete, run_is_quiet, run_may_delete
 from runs.lifecycle.dispatching import dispatch_prepare, dispatch_sent, stop_commands
 from runs.lifecycle.errors import RunRefused
 from runs.lifecycle.naming import run_rename
@@ -55,7 +56,11 @@ __all__ = [
     "dispatch_sent",
     "reap",
     "round_apply",
+    "run_archive",
     "run_create",
+    "run_delete",
+    "run_is_quiet",
+    "run_may_delete",
     "run_preview",
     "run_rename",
     "run_render",

@@ -28,6 +28,7 @@ def run_start(*, run: Run, user: Any) -> Run:
     """
     _check_member(run.project, user)
     with run_turn(run.pk) as turn:
+        _check_there(turn)
         now = timezone.now()
         started = turn.move_run(RunState.QUEUED, started_by=user, started_at=now, attempt_id=secrets.token_hex(16))
         if not started:
@@ -79,6 +80,7 @@ def stage_retry(*, stage: Stage, user: Any) -> Run:
     """
     _check_member(stage.run.project, user)
     with run_turn(stage.run_id) as turn:
+        _check_there(turn)
         stages = turn.stages()
         failed = next((row for row in stages if row.pk == stage.pk), None)
         if turn.run.state != RunState.FAILED or failed is None or failed.state != StageState.FAILED:
@@ -111,6 +113,11 @@ def stage_retry(*, stage: Stage, user: Any) -> Run:
             turn.move_stage(row, StageState.PENDING, **fresh)
         stage_send(turn, again[0])
         return turn.run
+
+
+def _check_there(turn: RunTurn) -> None:
+    if turn.run.deleted_at is not None:
+        raise RunRefused("This run was deleted.")
 
 
 def _check_member(project: Project, user: Any) -> None:

@@ -19,6 +19,7 @@ STAGE_RUN = "runs.pipeline.tasks.stage_run"
 INSTANCES_STOP = "runs.pipeline.tasks.instances_stop"
 RUN_CLEAN = "runs.pipeline.tasks.run_clean"
 DEVICES_DISPATCH = "runs.pipeline.tasks.devices_dispatch"
+RUNS_PURGE = "runs.telemetry.tasks.runs_purge"
 # What may take long, and therefore waits for a builder.
 BUILDS = (StageName.BUILD_SERVER, StageName.PUSH_SERVER, StageName.BUILD_CLIENT, StageName.PUSH_CLIENT)
 

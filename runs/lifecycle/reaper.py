@@ -93,7 +93,7 @@ def sweep() -> None:
     for run_id in _run_ids(settled):
         task_send(RUN_CLEAN, run_id=run_id)
     long_ago = now - timedelta(seconds=RECEIPT_SECONDS)
-    with_receipts = Run.objects.filter(state__in=RunState.ended(), ended_at__lt=long_ago).filter(
+    with_receipts = Run.with_deleted.filter(state__in=RunState.ended(), ended_at__lt=long_ago).filter(
         Exists(Receipt.objects.filter(run=OuterRef("pk")))
     )
     for run in with_receipts[:RUNS_AT_ONCE]:
@@ -111,7 +111,7 @@ def _receipts_remove(run: Run) -> None:
 
 
 def _run_ids(condition: Q) -> list[int]:
-    return list(Run.objects.filter(condition).order_by("pk").values_list("pk", flat=True)[:RUNS_AT_ONCE])
+    return list(Run.with_deleted.filter(condition).order_by("pk").values_list("pk", flat=True)[:RUNS_AT_ONCE])
 
 
 def _each(things: Iterable[Thing], look: Callable[[Thing], None], name: str) -> None:
@@ -161,7 +161,7 @@ def _next_stage_send(run_id: int) -> None:
 
 
 def _aggregator_watch(run_id: int) -> None:
-    run = Run.objects.get(pk=run_id)
+    run = Run.with_deleted.get(pk=run_id)
     if run.aggregator_handle is None:
         return
     backend = backend_get(run.backend)
@@ -203,7 +203,7 @@ def _stop_send(run_id: int) -> None:
     """Send the task that stops what works for the run, unless that was done a moment ago."""
     now = timezone.now()
     due = Q(stop_sent_at=None) | Q(stop_sent_at__lt=now - timedelta(seconds=STOP_RESEND_SECONDS))
-    if Run.objects.filter(due, pk=run_id).update(stop_sent_at=now):
+    if Run.with_deleted.filter(due, pk=run_id).update(stop_sent_at=now):
         task_send(INSTANCES_STOP, run_id=run_id)
 
 
@@ -211,7 +211,7 @@ def _orphans_stop(name: str) -> None:
     backend = backend_get(name)
     found = {aggregator.run_id: aggregator for aggregator in backend.aggregators_find()}
     active = Q(state__in=RunState.active()) | Q(ended_at__gt=timezone.now() - timedelta(seconds=ORPHAN_SECONDS))
-    wanted = set(Run.objects.filter(active, pk__in=found).values_list("pk", flat=True))
+    wanted = set(Run.with_deleted.filter(active, pk__in=found).values_list("pk", flat=True))
     for run_id in found.keys() - wanted:
         logger.warning("An aggregator of run %d was found, which has ended or is not known; it is stopped", run_id)
         backend.stop_aggregator(found[run_id].handle)

@@ -52,7 +52,7 @@ class RunTurn:
         values: dict[str, Any] = {"state": state, "state_since": now, "reason": sentence(reason), **fields}
         if state in RunState.ended():
             values["ended_at"] = now
-        changed = Run.objects.filter(pk=self.run.pk, state__in=sources(RUN_TRANSITIONS, state)).update(**values)
+        changed = Run.with_deleted.filter(pk=self.run.pk, state__in=sources(RUN_TRANSITIONS, state)).update(**values)
         if changed:
             _refresh(self.run, values)
             self._run_changed = self._state_changed = True
@@ -66,7 +66,7 @@ class RunTurn:
             "aggregator_reason": sentence(reason),
             **fields,
         }
-        rows = Run.objects.filter(pk=self.run.pk, aggregator_status__in=sources(INSTANCE_TRANSITIONS, status))
+        rows = Run.with_deleted.filter(pk=self.run.pk, aggregator_status__in=sources(INSTANCE_TRANSITIONS, status))
         changed = rows.update(**values)
         if changed:
             _refresh(self.run, values)
@@ -155,7 +155,7 @@ def run_turn(run_id: int) -> Iterator[RunTurn]:
         Run.DoesNotExist: there is no such run.
     """
     with transaction.atomic():
-        turn = RunTurn(Run.objects.select_for_update(no_key=True).get(pk=run_id))
+        turn = RunTurn(Run.with_deleted.select_for_update(no_key=True).get(pk=run_id))
         yield turn
         turn.finish()
 

@@ -56,7 +56,7 @@ def instances_stop(*, run_id: int, edge_ids: Sequence[int] | None = None) -> Non
         run_id: the run; it may have been deleted.
         edge_ids: tell these devices and leave the rest as it is.
     """
-    run = Run.objects.filter(pk=run_id).first()
+    run = Run.with_deleted.filter(pk=run_id).first()
     try:
         commands_publish(lifecycle.stop_commands(run, run_id, edge_ids))
     finally:  # also while the broker is away
@@ -81,7 +81,7 @@ def _aggregator_stop(run: Run) -> None:
 @shared_task(name="runs.pipeline.tasks.devices_dispatch", **AWAY)
 def devices_dispatch(*, run_id: int, edge_ids: Sequence[int]) -> None:
     """Send devices their command again, where they were found not to have it."""
-    run = Run.objects.filter(pk=run_id).first()
+    run = Run.with_deleted.filter(pk=run_id).first()
     if run is None:
         return
     image = client_image_of(run_id, run.backend)
@@ -93,12 +93,12 @@ def devices_dispatch(*, run_id: int, edge_ids: Sequence[int]) -> None:
 @shared_task(name="runs.pipeline.tasks.run_clean", **AWAY)
 def run_clean(*, run_id: int) -> None:
     """Remove what an ended run leaves behind: its aggregator's credential, and what its backend keeps of it."""
-    run = Run.objects.filter(pk=run_id, state__in=RunState.ended(), cleaned_at=None).first()
+    run = Run.with_deleted.filter(pk=run_id, state__in=RunState.ended(), cleaned_at=None).first()
     if run is None:
         return
     aggregator_credential_revoke(run_id)
     backend_get(run.backend).clean(run)
-    Run.objects.filter(pk=run_id, attempt_id=run.attempt_id, state__in=RunState.ended()).update(
+    Run.with_deleted.filter(pk=run_id, attempt_id=run.attempt_id, state__in=RunState.ended()).update(
         cleaned_at=timezone.now()
     )
 

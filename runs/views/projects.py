@@ -16,7 +16,7 @@ from runs.access import membership_for_removal, project_for_owner
 from runs.access import membership_for_user as membership_for_user
 from runs.device_choice import devices_now, state_counts
 from runs.forms import MemberForm, ProjectForm
-from runs.lists import PROJECTS, RUNS, projects_listed, runs_listed
+from runs.lists import PROJECTS, RUNS, STATE_FILTERS, RunFilter, projects_listed, runs_listed
 from runs.models import Project, Role, Run
 from runs.projects import ProjectRefused, member_remove, member_set, project_change, project_create, project_delete
 from runs.states import RunState
@@ -75,8 +75,8 @@ def project_detail(request: HttpRequest, project_id: int) -> HttpResponse:
     context = {
         "project": project,
         "listing": _runs_listing(request, project),
-        "run_states": RunState,
-        "filtered": _state_filter(request),
+        "state_filters": STATE_FILTERS,
+        "filter": RunFilter.of(request.GET),
         "can_run": membership.role in CHANGING_ROLES,
     }
     if getattr(request, "htmx", False):
@@ -96,16 +96,8 @@ def project_detail(request: HttpRequest, project_id: int) -> HttpResponse:
     return render(request, "runs/project_detail.html", context)
 
 
-def _state_filter(request: HttpRequest) -> str:
-    state = request.GET.get("state", "")
-    return state if state in RunState.values else ""
-
-
 def _runs_listing(request: HttpRequest, project: Project) -> Listing[Run]:
-    runs = runs_listed(project.runs.all())
-    if state := _state_filter(request):
-        runs = runs.filter(state=state)
-    return listing_by(request, runs, RUNS)
+    return listing_by(request, RunFilter.of(request.GET).apply(runs_listed(project.runs.all())), RUNS)
 
 
 @require_POST

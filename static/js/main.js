@@ -1,4 +1,5 @@
 // What every page loads. Each module sets itself up when it is loaded.
+import "./bulk.js";
 import "./confirm.js";
 import "./copy.js";
 import "./csrf.js";

@@ -248,7 +248,7 @@ def home_label(home: Path) -> str:
 
 def is_left(found: FoundInstance) -> bool:
     """Whether nothing needs a container any more: its run is gone, or ended a while ago, or has another attempt."""
-    run = Run.objects.filter(pk=found.run_id).first()
+    run = Run.with_deleted.filter(pk=found.run_id).first()
     if run is None:
         return True
     if run.state in RunState.ended():
