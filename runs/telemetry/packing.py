@@ -80,7 +80,7 @@ def series_pack(series_id: int, *, whole: bool = False) -> int:
                 raise _Disturbed
             if count == 0:
                 return 0
-            _block_insert(series_id, series["packed"], block_make(points))
+            block_store(series_id, series["packed"], block_make(points))
             _small_blocks_merge(series_id, whole=whole and count == left)
             Series.objects.filter(pk=series_id).update(packed=F("packed") + count)
             return count
@@ -114,7 +114,8 @@ def _run_hold(run_id: int) -> bool:
         return cursor.fetchone() is not None
 
 
-def _block_insert(series_id: int, position: int, block: Block) -> None:
+def block_store(series_id: int, position: int, block: Block) -> None:
+    """Store a block whose points come after ``position`` points of the series that are in blocks already."""
     spans = {axis: block.span(axis) for axis in AXES}
     PointBlock.objects.create(
         series_id=series_id,
@@ -137,7 +138,7 @@ def _small_blocks_merge(series_id: int, *, whole: bool) -> None:
     rows = list(small)
     merged = blocks_merge([_block_of(row) for row in rows])
     PointBlock.objects.filter(pk__in=[row.pk for row in rows]).delete()
-    _block_insert(series_id, rows[0].position, merged)
+    block_store(series_id, rows[0].position, merged)
 
 
 def _block_of(row: PointBlock) -> Block:
