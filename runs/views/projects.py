@@ -11,9 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from devices.models import Device
 from mlops_site.lists import Listing, listing_by
-from runs.access import CHANGING_ROLES as CHANGING_ROLES
-from runs.access import membership_for_removal, project_for_owner
-from runs.access import membership_for_user as membership_for_user
+from runs.access import CHANGING_ROLES, membership_for_removal, membership_for_user, project_for_owner
 from runs.device_choice import devices_now, state_counts
 from runs.forms import MemberForm, ProjectForm
 from runs.lists import PROJECTS, RUNS, STATE_FILTERS, RunFilter, projects_listed, runs_listed

@@ -15,8 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from configurations.expressions import ExpressionError
 from runs import lifecycle
-from runs.access import run_for_change, run_may_change
-from runs.access import run_for_user as run_for_user
+from runs.access import run_for_change, run_for_user, run_may_change
 from runs.lifecycle.rendering import RunDraft, run_draft
 from runs.live.payloads import Item, device_item, round_item, run_item, stage_item
 from runs.models import Run, Stage, StageName
