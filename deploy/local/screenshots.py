@@ -5,11 +5,13 @@ A platform of its own is started with four devices; the pictures are taken while
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -27,6 +29,7 @@ IMAGES = REPOSITORY / "docs" / "images"
 WIDTH, HEIGHT = 1360, 900
 ROUNDS = 200
 SHOWN_ROUNDS = 60
+SWEEP = "Rates and epochs"
 
 
 def pictures_take(page: Page, url: str, run_url: str) -> None:
@@ -43,11 +46,17 @@ def pictures_take(page: Page, url: str, run_url: str) -> None:
         timeout=180_000,
     )
     picture("run")
-    for tab in ("Training status", "Results", "System", "Models", "Logs", "Configuration"):
+    for tab in ("Training status", "Results", "System", "Timeline", "Models", "Logs", "Configuration"):
         page.get_by_role("tab", name=tab).click()
         picture(f"run-{tab.lower().replace(' ', '-')}")
     for name, path in (("home", "/"), ("devices", "/devices/"), ("project", "/projects/1/")):
         page.goto(url + path)
+        picture(name)
+    for name, link in (("sweep", "Sweeps"), ("alerts", "Alerts")):
+        page.goto(f"{url}/projects/1/")
+        page.get_by_role("link", name=link).click()
+        if name == "sweep":
+            page.get_by_role("link", name=SWEEP).click()
         picture(name)
     page.goto(f"{url}/projects/1/runs/new/")
     page.get_by_role("combobox", name="Configuration").select_option(index=1)
@@ -55,6 +64,40 @@ def pictures_take(page: Page, url: str, run_url: str) -> None:
     page.goto(f"{url}/configurations/")
     page.get_by_role("row").nth(1).get_by_role("link").first.click()
     picture("configuration")
+
+
+def workspace_prepare(project: Any, user: Any, configuration: Any, device_ids: list[int]) -> None:
+    """Make what the pictures of sweeps and alerts show; the sweep waits for the devices, which the run holds."""
+    from alerts.models import Channel, ChannelKind, Rule, RuleKind
+    from sweeps.models import Sweep, Trial
+
+    channel = Channel.objects.create(
+        project=project, name="operations", kind=ChannelKind.SLACK, target="https://hooks.example.org/", created_by=user
+    )
+    rules: list[dict[str, Any]] = [
+        {"kind": RuleKind.RUN_FAILED},
+        {"kind": RuleKind.DEVICE_OFFLINE, "minutes": 10},
+        {"kind": RuleKind.METRIC_STALLED, "metric": "test_accuracy", "rounds": 50},
+        {"kind": RuleKind.ROUND_LATE, "minutes": 5},
+    ]
+    for fields in rules:
+        Rule.objects.create(project=project, created_by=user, **fields).channels.add(channel)
+    names = ["hyperparameters_config.client_learning_rate", "hyperparameters_config.local_epoch"]
+    sweep = Sweep.objects.create(
+        project=project,
+        name=SWEEP,
+        configuration=configuration,
+        parameters=names,
+        device_ids=device_ids,
+        devices_per_run=2,
+        concurrency=2,
+        created_by=user,
+    )
+    pairs = itertools.product(("0.01", "0.03", "0.1"), ("1", "4"))
+    Trial.objects.bulk_create(
+        Trial(sweep=sweep, position=position, values=dict(zip(names, pair, strict=True)))
+        for position, pair in enumerate(pairs)
+    )
 
 
 def main() -> int:
@@ -91,6 +134,7 @@ def main() -> int:
                     project=project, user=user, configuration=configuration, device_ids=ids, overrides=values
                 )
                 run_start(run=run, user=user)
+                workspace_prepare(project, user, configuration, ids)
                 with sync_playwright() as playwright:
                     browser = playwright.chromium.launch(
                         executable_path=chromium, args=["--no-sandbox", "--disable-background-networking"]
