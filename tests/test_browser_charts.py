@@ -19,7 +19,6 @@ from tests.test_browser_run_page import (  # the fixtures of pages with a server
     WebServer,
     ada,
     browser,
-    curves,
     errors,
     open_page,
     report,
@@ -258,7 +257,7 @@ def test_two_hundred_metrics_are_found_by_name_and_drawn_where_they_are_seen(
     page.locator("#panel-results").get_by_role("button", name="Regular expression").click()
     find.fill("^layer1/weight_1?7$|_199$")
     expect(page.locator("#panel-results .chart-title")).to_have_text(["Layer1/weight 17", "Layer3/weight 199"])
-    assert curves(page, "metric:layer3/weight_199") == {"Aggregator": [[1, 2], [0, 1]]}
+    wait_for_curves(page, "metric:layer3/weight_199", {"Aggregator": [[1, 2], [0, 1]]})
     find.fill("(")
     expect(find).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#panel-results .chart")).to_have_count(200)

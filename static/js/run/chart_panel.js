@@ -29,6 +29,7 @@ export class ChartPanel {
     this.dirty = true;
     this.visible = false;
     this.drawn = false;
+    this.margin = { key: "", left: 0 };
     this.latest = element("span", "chart-latest");
     this.plot = element("div", "chart-plot");
     this.spike = element("div", "chart-spike");
@@ -86,7 +87,9 @@ export class ChartPanel {
     const shown = this.shown();
     this.traces = this.#traces(curvesOf(shown, axis, this.view.smoothing, this.store.since()), axis);
     this.drawnAxis = axis;
-    window.Plotly.react(this.plot, this.traces, this.#layout(axis, shown, theme), CONFIG);
+    const layout = this.#layout(axis, shown, theme);
+    window.Plotly.react(this.plot, this.traces, this.#marginKept(layout), CONFIG);
+    this.margin.left = this.plot._fullLayout._size.l;
     this.#describe(shown);
     if (this.drawn) return;
     this.drawn = true;
@@ -187,6 +190,19 @@ export class ChartPanel {
     };
   }
 
+  // Finding out how much room the labels of the y axis need takes plotly.js as long as the drawing itself: it is done
+  // anew only when the labels may have become longer or shorter.
+  #marginKept(layout) {
+    const { range, type } = layout.yaxis;
+    const key = range ? [type, ...[range[0], range[1], range[1] - range[0]].map(magnitude)].join() : "";
+    if (key !== "" && key === this.margin.key) {
+      layout.margin.l = this.margin.left;
+      layout.yaxis.automargin = false;
+    }
+    this.margin.key = key;
+    return layout;
+  }
+
   #elapsed(zoom, wanted) {
     const ends = zoom ?? this.traces.flatMap(({ x }) => (x.length ? [x[0], x.at(-1)] : []));
     return ends.length ? { tickmode: "array", ...relativeTicks(Math.min(...ends), Math.max(...ends), wanted) } : {};
@@ -221,4 +237,9 @@ export class ChartPanel {
   #worded(value) {
     return `${number(value)}${this.figure.layout.yaxis.ticksuffix ?? ""}`;
   }
+}
+
+/** Sign and power of ten of a number. */
+function magnitude(value) {
+  return value === 0 ? "0" : `${Math.sign(value)}e${Math.floor(Math.log10(Math.abs(value)))}`;
 }

@@ -9,7 +9,7 @@ import { chartViewStart } from "./chart_view.js";
 import { WindowSource } from "./chart_window.js";
 
 const LEAST_WAIT = 30; // milliseconds between two drawings
-const SHARE = 3; // wait so many times as long as the last drawing took
+const SHARE = 1; // wait so many times as long as the last drawing took
 const MOST_DRAWN = 40; // figures kept drawn; of more, those out of sight are drawn anew when they come back
 
 /** How a GPU's figure is described by the rule for all of them; see runs/live/figures.py. */
@@ -49,7 +49,7 @@ export function chartsStart(root, kind, store, chartUrl, kept) {
       releaseFar();
       schedule();
     },
-    { rootMargin: "200px" },
+    { rootMargin: "60px" },
   );
   const sizes = new ResizeObserver((entries) => {
     for (const { target } of entries) {
