@@ -30,14 +30,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mlops_site.settings")
 
 import django
 from live_peers import INTERVAL_SECONDS, PROBE, publish, relay, view
 from playwright.sync_api import Browser, sync_playwright
 
+ROOT = Path(__file__).resolve().parent.parent
 DEVICES = 10
 WARM_SECONDS = 2.0  # at the beginning, left out
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -214,7 +214,7 @@ def section(measured: dict[tuple[int, str], list[tuple[float, float, float]]], o
         f"{datetime.date.today()}, {system}, Django {django.__version__}, {options.database}, "
         f"Chromium {options.chromium}, Playwright {playwright_version}, 1,000 points/s of {DEVICES} devices, "
         f"{options.seconds:.0f} s each, {options.repetitions} repetitions, the two sides in turn; everything on the "
-        f"same cores, which were shared with others (load {os.getloadavg()[1]:.0f}). Milliseconds, median of the repetitions and their spread:",
+        f"same cores, whose load was {os.getloadavg()[1]:.0f}. Milliseconds, median of the repetitions and spread:",
         "",
         "| viewers | side | p50 | p95 | p99 |",
         "|---|---|---|---|---|",
