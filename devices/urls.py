@@ -2,10 +2,11 @@
 
 from django.urls import path
 
-from devices import api, views
+from devices import api, bulk, views
 
 urlpatterns = [
     path("devices/", views.device_list, name="device_list"),
+    path("devices/unbind/", bulk.devices_unbind, name="devices_unbind"),
     path("devices/bind/", views.device_bind, name="device_bind"),
     path("devices/bind/<int:code_id>/", views.device_bind_progress, name="device_bind_progress"),
     path("devices/<int:device_id>/", views.device_detail, name="device_detail"),

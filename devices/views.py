@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import segno
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import User
@@ -18,7 +19,7 @@ from devices.access import device_for_change, device_for_user
 from devices.broker import BrokerError
 from devices.checks import self_check_read
 from devices.forms import DeviceNameForm
-from devices.lists import DEVICES, devices_listed
+from devices.lists import DEVICES, STATES, devices_listed
 from devices.models import Device, EnrolmentCode
 from mlops_site.lists import listing_by
 
@@ -31,8 +32,9 @@ STOP_POLLING = 286
 @require_safe
 def device_list(request: HttpRequest) -> HttpResponse:
     """The own devices, and those of everyone with whom a project is shared."""
-    whose = request.GET.get("whose", "")
-    found = listing_by(request, devices_listed(_user(request), whose), DEVICES)
+    whose, state, group = (request.GET.get(name, "") for name in ("whose", "state", "group"))
+    group_id = int(group) if group.isdecimal() and len(group) < 18 else None
+    found = listing_by(request, devices_listed(_user(request), whose, state=state, group_id=group_id), DEVICES)
     devices = list(found.page)
     activities = services.device_activities(devices)
     context = {
@@ -40,7 +42,12 @@ def device_list(request: HttpRequest) -> HttpResponse:
         "rows": [(device, activities[device.pk]) for device in devices],
         "whose": whose,
         "whose_choices": WHOSE.items(),
-        "filtered": whose in WHOSE and whose != "",
+        "state": state,
+        "state_choices": STATES.items(),
+        "group_id": group_id,
+        "groups": _user(request).group_memberships.select_related("group").order_by("group__name"),
+        "filtered": (whose in WHOSE and whose != "") or state in STATES or group_id is not None,
+        "any_own": any(device.owner_id == request.user.pk for device in devices),
     }
     return render(request, "devices/device_list.html", context)
 
@@ -74,6 +81,7 @@ def device_bind(request: HttpRequest) -> HttpResponse:
             "command_clone": f"edge/{run}",
             "command_download": f"{fetch} && roundtable-edge/{run}",
         }
+        context["qr_code"] = _qr_code(context["command_download"])
     return render(request, "devices/device_bind.html", context)
 
 
@@ -130,6 +138,11 @@ def device_unbind(request: HttpRequest, device_id: int) -> HttpResponse:
 def _user(request: HttpRequest) -> User:
     """The signed-in user; LoginRequiredMiddleware lets nobody else through."""
     return cast(User, request.user)
+
+
+def _qr_code(text: str) -> str:
+    """A QR code of ``text`` as an image's address; black on white in either theme, so that every camera reads it."""
+    return segno.make(text, error="m", micro=False).svg_data_uri(scale=4, border=4, dark="#000", light="#fff")
 
 
 def _may_change(request: HttpRequest, device: Device) -> bool:

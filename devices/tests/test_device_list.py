@@ -98,7 +98,7 @@ def test_its_queries_do_not_grow_with_the_fleet(
     client.force_login(owner)
     devices = [device_make(f"device {number}") for number in range(30)]
     run_make(*devices[:10])
-    with django_assert_num_queries(5):  # session, user, count, devices, what they do
+    with django_assert_num_queries(6):  # session, user, count, devices, what they do, the own groups
         names = listed(client, "?sort=id")
     assert len(names) == 25
     assert len(listed(client, "?sort=id&page=2")) == 5

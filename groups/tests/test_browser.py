@@ -118,13 +118,15 @@ def test_every_page_is_sound(
         reverse("group_create"),
         reverse("group_edit", args=[group.pk]),
         reverse("join"),
+        f"{reverse('device_list')}?group={group.pk}",
     ]
     page = open_page(paths[0], ada, width=width, theme=theme)
     for path in paths:
         page.goto(path)
         if shots := os.environ.get("SHOTS"):
             page.screenshot(
-                path=Path(shots) / f"{path.strip('/').replace('/', '-')}-{width}-{theme}.png", full_page=True
+                path=Path(shots) / f"{path.strip('/').replace('/', '-').replace('?', '-')}-{width}-{theme}.png",
+                full_page=True,
             )
         assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{path} is wider than the window"
         found = Axe().run(page).response["violations"]
@@ -189,3 +191,23 @@ def test_leaving_says_what_is_lost(open_page: Open, group: Group) -> None:
     dialog.get_by_role("button", name="Leave").click()
     expect(page.get_by_text("You have left the group Hospitals.")).to_be_visible()
     assert not group.memberships.filter(user__username="mary").exists()
+
+
+def test_devices_are_chosen_and_unbound_together(open_page: Open, ada: User, group: Group, problems: list[str]) -> None:
+    make_device(ada, "ward-south")
+    page = open_page(reverse("device_list"), ada)
+    act = page.get_by_role("button", name="Unbind")
+    expect(act).to_be_disabled()
+    page.get_by_label("Choose ward-north").check()
+    expect(act).to_have_text("Unbind 1")
+    page.get_by_role("button", name="Refresh").click()
+    expect(page.get_by_label("Choose ward-north")).to_be_checked()
+    page.get_by_label("Choose all of your devices on this page").check()
+    expect(act).to_have_text("Unbind 2")
+    act.click()
+    expect(page.get_by_role("heading", name="Unbind 2 devices?")).to_be_visible()
+    page.get_by_role("link", name="Cancel").click()
+    page.get_by_label("State", exact=True).select_option(label="Offline")
+    page.wait_for_url("**state=offline**")
+    expect(page.get_by_role("link", name="basement")).to_be_visible()
+    assert problems == []
