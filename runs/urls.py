@@ -5,6 +5,7 @@ from django.urls import URLPattern
 from runs import api
 from runs.views import (
     chart_view,
+    compare,
     models,
     projects,
     retention,
@@ -24,6 +25,7 @@ urlpatterns: list[URLPattern] = [
     *retention.urlpatterns,
     *run_bulk.urlpatterns,
     *run_create.urlpatterns,
+    *compare.urlpatterns,
     *run_page.urlpatterns,
     *run_logs.urlpatterns,
     *run_log_errors.urlpatterns,
