@@ -12,7 +12,7 @@ from pathlib import Path
 
 from django.conf import settings
 from django.core.files.uploadedfile import TemporaryUploadedFile
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from configurations import store
 from runs.live.broadcast import frame_record
@@ -20,6 +20,7 @@ from runs.live.payloads import model_item
 from runs.models import ModelKind, Run, StoredModel
 from runs.safetensors import NotSafetensors, Readable, safetensors_check
 from runs.telemetry.payloads import ModelPayload
+from runs.telemetry.refusals import Reason, Refused
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -79,20 +80,27 @@ def model_announce(run_id: int, edge_id: int, payload: ModelPayload) -> StoredMo
 
     To be called in a transaction that holds the run's row. The key that the reporter gives is not taken on trust: it
     follows from the rest.
+
+    Raises:
+        Refused: the digest differs from that of another model of the round in its last digits alone, which no two
+            files do.
     """
-    row, created = StoredModel.objects.get_or_create(
-        run_id=run_id,
-        edge_id=edge_id,
-        kind=payload.kind,
-        round_index=payload.round_index,
-        sha256=payload.sha256,
-        defaults={
-            "key": model_key(payload.kind, edge_id, payload.round_index, payload.sha256),
-            "size": payload.size,
-            "storage_name": "",
-            "metrics": _metrics(payload),
-        },
-    )
+    try:
+        row, created = StoredModel.objects.get_or_create(
+            run_id=run_id,
+            edge_id=edge_id,
+            kind=payload.kind,
+            round_index=payload.round_index,
+            sha256=payload.sha256,
+            defaults={
+                "key": model_key(payload.kind, edge_id, payload.round_index, payload.sha256),
+                "size": payload.size,
+                "storage_name": "",
+                "metrics": _metrics(payload),
+            },
+        )
+    except IntegrityError as error:
+        raise Refused(Reason.SCHEMA, "sha256: begins like that of another model of this round; is it one?") from error
     if not created and payload.metrics:
         row.metrics = {**row.metrics, **_metrics(payload)}
         row.save(update_fields=["metrics"])

@@ -20,6 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from devices.broker import device_credentials_create
 from devices.models import Device
 from runs.models import Receipt, Run
+from runs.telemetry.database import _LONGEST_WAIT_SECONDS
 from runs.telemetry.health import ingest_health
 from runs.telemetry.receiver import Receiver
 from runs.telemetry.topics import Kind
@@ -39,6 +40,7 @@ from tests.servers import MosquittoServer
 pytestmark = pytest.mark.django_db(transaction=True)
 
 POINTS = 20  # in a message
+AWAY_SECONDS = _LONGEST_WAIT_SECONDS + 2.0
 
 
 @pytest.fixture
@@ -214,7 +216,7 @@ def test_a_slot_that_is_given_up_leaves_its_share_to_the_others(
 def test_it_waits_for_a_database_that_is_away(
     own_broker: MosquittoServer, publisher: Publisher, redis_url: str
 ) -> None:
-    """PostgreSQL is stopped while messages arrive, and the worker is killed once more on top of it."""
+    """PostgreSQL is stopped while messages arrive, for longer than any wait, and the worker is killed on top of it."""
     database, count = PostgresqlServer(), 300
     try:
         database.start()
@@ -237,6 +239,7 @@ def test_it_waits_for_a_database_that_is_away(
                         worker.start()
                     time.sleep(0.002)
                 until(lambda: ingest_health()[0]["database_away_since"] is not None)
+                time.sleep(AWAY_SECONDS)
                 database.start()
                 until(database.is_ready)
                 until(lambda: is_whole(run, edge, count))
