@@ -226,7 +226,7 @@ def compare(options: argparse.Namespace, folder: Path) -> Rates:
         base = made.database_url.rpartition("/")[0].replace("postgres://", "postgresql://")
         with psycopg.connect(f"{base}/postgres", autocommit=True) as session:
             session.execute("CREATE DATABASE mlflow")
-        with MlflowServer(folder / "mlflow", f"{base}/mlflow") as server:
+        with MlflowServer(folder / "mlflow", f"{base}/mlflow".replace("://", "+psycopg2://")) as server:
             for repetition in range(options.repetitions):
                 seconds, total, run_id = measure(options, made.broker_port, repetition)
                 rates.platform.append(total / seconds)
