@@ -43,6 +43,12 @@ serve: .venv/requirements.stamp ## run the platform on this machine, with data i
 test: install-test lint ## install what the tests need, then check and test everything
 	@$(PYTHON) -m pytest $(ARGS)
 
+.PHONY: bench
+bench: install-test ## measure everything against its peers and renew benchmarks/RESULTS.md (ONLY="ingest charts" for some)
+	@failed=; for script in $(if $(ONLY),$(ONLY:%=benchmarks/%.py),$$(grep -lE '^TITLE = ' benchmarks/*.py)); do \
+		echo "--- $$script"; $(PYTHON) $$script $(ARGS) || failed="$$failed $$script"; \
+	done; test -z "$$failed" || { echo "Failed:$$failed"; exit 1; }
+
 .PHONY: install-test
 install-test: .venv/requirements-dev.stamp
 	@deploy/local/install-debian.sh mosquitto=mosquitto redis-server=redis-server chromium=chromium pg_ctlcluster=postgresql \

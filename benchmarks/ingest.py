@@ -53,7 +53,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 RESULTS = Path(__file__).with_name("RESULTS.md")
 TITLE = "## Durable ingest (benchmarks/ingest.py)"
 CONNECTIONS = 5
-MLFLOW_POINTS = 16_000  # of a client alone; eight at once have half of that each
+MLFLOW_POINTS = 8_000  # of a client alone; eight at once have half of that each
 
 
 @dataclass

@@ -26,8 +26,11 @@ def receipts_insert(keys: Collection[ReceiptKey]) -> set[ReceiptKey]:
 
 def ids_reserve(table: str, count: int) -> Sequence[int]:
     with connection.cursor() as cursor:
+        # The sequence is looked up once, and not for every id, which would take longer than to store the points.
         cursor.execute(
-            "SELECT nextval(pg_get_serial_sequence(%s, 'id')::regclass) FROM generate_series(1, %s)", [table, count]
+            "SELECT nextval(s.name) FROM (SELECT pg_get_serial_sequence(%s, 'id')::regclass AS name OFFSET 0) AS s, "
+            "generate_series(1, %s)",
+            [table, count],
         )
         return [row[0] for row in cursor.fetchall()]
 
