@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-TITLE = "## A round of federated averaging (benchmarks/fedavg.py)"
+TITLE = "## A round of federated averaging with {clients} clients (benchmarks/fedavg.py)"
 SEED = 0
 BATCH = 64
 RUN_SECONDS = 1800
@@ -75,18 +75,26 @@ CASES = [Case(clients, hidden) for hidden in (32, 34_900) for clients in (4, 16)
 
 @dataclass(frozen=True)
 class Measured:
-    """The seconds of each counted round, and the accuracy after the last."""
+    """The seconds of each counted round, and the accuracy after the last.
+
+    Attributes:
+        at_least: where no counted round ended in the time that was given: the seconds that it took at least.
+    """
 
     seconds: list[float]
     accuracy: float
+    at_least: float = 0.0
 
     @property
     def median(self) -> float:
-        return statistics.median(self.seconds)
+        return statistics.median(self.seconds) if self.seconds else self.at_least
 
     @property
     def text(self) -> str:
-        return f"{self.median:.2f} ({min(self.seconds):.2f} to {max(self.seconds):.2f})"
+        if not self.seconds:
+            return f"more than {self.at_least:.0f}"
+        rounds = "1 round" if len(self.seconds) == 1 else f"{len(self.seconds)} rounds"
+        return f"{self.median:.2f} ({min(self.seconds):.2f} to {max(self.seconds):.2f}, {rounds})"
 
 
 def parts_write(folder: Path, clients: int) -> None:
@@ -109,8 +117,8 @@ def flower_measure(flower: Flower, folder: Path, case: Case, repetitions: int) -
     """Measure Flower's rounds."""
     parts_write(folder, case.clients)
     settings = {"num-rounds": repetitions + 1, "hidden-units": case.hidden_units, "epochs": 1, "batch-size": BATCH}
-    seconds, accuracy = flower.rounds(folder, case.clients, **settings)
-    return Measured(seconds[1:], accuracy)
+    seconds, accuracy, waited = flower.rounds(folder, case.clients, **settings)
+    return Measured(seconds[1:], accuracy, 0.0 if len(seconds) > 1 else waited)
 
 
 def platform_measure(user: User, devices: list[int], case: Case, repetitions: int) -> Measured:
@@ -174,8 +182,8 @@ def on_platform(stack: LocalStack, case: Case, repetitions: int) -> Measured:
 
 def measure(
     folder: Path, repetitions: int, sides: list[str], cases: list[Case], flower: Flower
-) -> dict[Case, dict[str, Measured]]:
-    """Measure the sides in turn, for every case."""
+) -> tuple[dict[Case, dict[str, Measured]], str]:
+    """Measure the sides in turn, for every case; return the figures, and the load of the machine before each."""
     settings = {
         "ROUNDTABLE_BACKEND": "process",
         "ROUNDTABLE_VENVS": str(BENCH / "venvs"),
@@ -185,27 +193,29 @@ def measure(
     os.environ.update(stack.environment)
     django.setup()
     results: dict[Case, dict[str, Measured]] = {case: {} for case in cases}
+    loads: list[float] = []
     for case in cases:
         for side in sides:
+            loads.append(os.getloadavg()[0])
             if side == "Flower":
                 measured = flower_measure(flower, folder / f"data-{case.clients}", case, repetitions)
             else:
                 measured = on_platform(stack, case, repetitions)
             results[case][side] = measured
             print(f"{case.clients} clients, {case.size}: {side} {measured.text} s a round", flush=True)
-    return results
+    return results, f"{min(loads):.1f} to {max(loads):.1f}"
 
 
-def section(results: dict[Case, dict[str, Measured]], repetitions: int) -> str:
+def section(results: dict[Case, dict[str, Measured]], title: str, loads: str) -> str:
     """Return the section of the results."""
     head = (
         f"{datetime.now():%Y-%m-%d}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python "
         f"{platform.python_version()}, Django {django.__version__}, NumPy {np.__version__}, Flower {VERSION}. A "
         f"perceptron with one hidden layer on the handwritten digits in equal parts, one local epoch in batches of "
-        f"{BATCH}, {repetitions} rounds after the first, every process of a side on this machine. Seconds a round: "
-        "median (spread)."
+        f"{BATCH}, every process of a side on this machine, whose load before each side was {loads}. Seconds a round: "
+        "median (spread), without the first."
     )
-    lines = [TITLE, "", head, ""]
+    lines = [title, "", head, ""]
     lines += [
         "| clients | weights | Roundtable | Flower | Flower / Roundtable | accuracy |",
         "|---|---|---|---|---|---|",
@@ -213,7 +223,8 @@ def section(results: dict[Case, dict[str, Measured]], repetitions: int) -> str:
     for case, sides in results.items():
         ours, theirs = sides["Roundtable"], sides["Flower"]
         lines.append(
-            f"| {case.clients} | {case.size} | {ours.text} | {theirs.text} | {theirs.median / ours.median:.1f} "
+            f"| {case.clients} | {case.size} | {ours.text} | {theirs.text} "
+            f"| {'' if theirs.seconds else 'more than '}{theirs.median / ours.median:.1f} "
             f"| {ours.accuracy:.3f}, {theirs.accuracy:.3f} |"
         )
     lines += [
@@ -225,10 +236,10 @@ def section(results: dict[Case, dict[str, Measured]], repetitions: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def results_write(text: str) -> None:
+def results_write(title: str, text: str) -> None:
     """Replace this benchmark's section of the results."""
     before = RESULTS.read_text() if RESULTS.exists() else "# Results\n"
-    kept = re.sub(rf"{re.escape(TITLE)}\n.*?(?=^## |\Z)", "", before, flags=re.DOTALL | re.MULTILINE)
+    kept = re.sub(rf"{re.escape(title)}\n.*?(?=^## |\Z)", "", before, flags=re.DOTALL | re.MULTILINE)
     RESULTS.write_text(f"{kept.rstrip()}\n\n{text}")
 
 
@@ -238,6 +249,7 @@ def main() -> None:
     parser.add_argument("--side", choices=SIDES, help="measure one side alone; RESULTS.md stays as it is")
     parser.add_argument("--clients", type=int, choices=(4, 16), help="this number of clients alone")
     parser.add_argument("--hidden-units", type=int, help="weights of this size alone")
+    parser.add_argument("--flower-seconds", type=float, default=1800, help="how long Flower may take for a case")
     options = parser.parse_args()
     sides = [options.side] if options.side else list(SIDES)
     cases = [
@@ -245,16 +257,19 @@ def main() -> None:
         for case in CASES
         if options.clients in (None, case.clients) and options.hidden_units in (None, case.hidden_units)
     ]
-    flower = Flower(BENCH / "flower")
+    flower = Flower(BENCH / "flower", options.flower_seconds)
     if "Flower" in sides:
         flower.install()
     with tempfile.TemporaryDirectory(prefix="rt-fedavg-") as name:
-        results = measure(Path(name), options.repetitions, sides, cases, flower)
-    if len(sides) == len(SIDES):
-        text = section(results, options.repetitions)
+        results, loads = measure(Path(name), options.repetitions, sides, cases, flower)
+    if len(sides) < len(SIDES):
+        return
+    for clients in sorted({case.clients for case in cases}):
+        title = TITLE.format(clients=clients)
+        text = section({case: results[case] for case in cases if case.clients == clients}, title, loads)
         print(text)
-        if cases == CASES:
-            results_write(text)
+        if options.hidden_units is None:
+            results_write(title, text)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -14,6 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 VERSION = "1.41.0"
@@ -25,11 +28,13 @@ class Flower:
     """An installation of Flower in a virtual environment of its own.
 
     Args:
-        folder: holds the environment, Flower's own files and the data.
+        folder: holds the environment and Flower's own files.
+        seconds_max: how long one call of ``rounds`` may take.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, seconds_max: float) -> None:
+        self.folder = folder.resolve()
+        self.seconds_max = seconds_max
         self._bin = folder / "venv" / "bin"
 
     def install(self) -> None:
@@ -43,7 +48,7 @@ class Flower:
         subprocess.run([str(self._bin / "pip"), "install", "-q", *REQUIREMENTS], check=True)  # noqa: S603
         stamp.write_text(repr(REQUIREMENTS))
 
-    def rounds(self, data: Path, clients: int, **config: Any) -> tuple[list[float], float]:
+    def rounds(self, data: Path, clients: int, **config: Any) -> tuple[list[float], float, float]:
         """Run the app once, on freshly started processes.
 
         Args:
@@ -52,12 +57,14 @@ class Flower:
             config: the app's configuration besides.
 
         Returns:
-            The seconds of each round, and the accuracy after the last.
+            The seconds of each round, the accuracy after the last, and the seconds since then. There are fewer rounds
+            than asked for where the time was up.
         """
         home = self.folder / "home"
+        self.end_all()
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
-        ends = data / "ends.json"
+        ends = data / "ends.jsonl"
         ends.unlink(missing_ok=True)
         environment = {
             **os.environ,
@@ -70,13 +77,14 @@ class Flower:
         port = free_port()
         address = f"127.0.0.1:{port}"
         with ExitStack() as processes, (self.folder / "log").open("wb") as log:
+            processes.callback(self.end_all)
 
             def start(*command: str) -> None:
                 process = subprocess.Popen(  # noqa: S603  our own command
                     [str(self._bin / command[0]), *command[1:]], env=environment, cwd=home, stdout=log, stderr=log
                 )
                 processes.callback(process.wait)
-                processes.callback(process.terminate)
+                processes.callback(process.kill)
 
             link = ("flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port))
             start(*link, "--disable-runtime-dependency-installation")
@@ -92,15 +100,21 @@ class Flower:
             settings += f" clients={clients} folder={json.dumps(str(data))}"
             command = [str(self._bin / "flwr"), "run", str(app), "bench", "--run-config", settings]
             subprocess.run(command, env=environment, cwd=home, stdout=log, stderr=log, check=True)  # noqa: S603
-            deadline = time.monotonic() + 1800
-            while not ends.exists():
-                if time.monotonic() > deadline:
-                    raise SystemExit(f"Flower did not end; see {self.folder / 'log'}")
+            deadline = time.monotonic() + self.seconds_max
+            said: list[dict[str, float]] = []
+            while len(said) <= config["num-rounds"] and time.monotonic() < deadline:
                 time.sleep(0.2)
-            time.sleep(0.5)  # it is written in one go, but not renamed into place
-        said = json.loads(ends.read_text())
+                said = [json.loads(line) for line in ends.read_text().splitlines()] if ends.exists() else []
+        waited = time.monotonic() - said[-1]["time"] if said else self.seconds_max  # the clock of the whole machine
         seconds = [after["time"] - before["time"] for before, after in itertools.pairwise(said)]
-        return seconds, float(said[-1]["accuracy"])
+        return seconds, float(said[-1]["accuracy"]) if said else 0.0, waited
+
+    def end_all(self) -> None:
+        """End every process of this installation: those that a SuperNode started outlive it."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if any(word.startswith(f"{self._bin}/") for word in process.cmdline()[:2]):
+                    process.kill()
 
 
 def free_port() -> int:

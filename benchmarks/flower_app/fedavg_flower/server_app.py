@@ -27,12 +27,12 @@ def main(grid: Grid, context: Context) -> None:
     model = MODELS["mlp"]
     with np.load(folder / "test.npz") as test:
         x, y = test["x"], test["y"]
-    ends: list[dict[str, float]] = []
 
     def evaluate_centrally(server_round: int, arrays: ArrayRecord) -> MetricRecord:
         weights = dict(zip(NAMES, arrays.to_numpy_ndarrays(), strict=True))
         accuracy, loss = evaluate(model, weights, x, y)
-        ends.append({"round": server_round, "time": time.monotonic(), "accuracy": accuracy})
+        with (folder / "ends.jsonl").open("a") as ends:
+            ends.write(json.dumps({"round": server_round, "time": time.monotonic(), "accuracy": accuracy}) + "\n")
         return MetricRecord({"accuracy": accuracy, "loss": loss})
 
     initial = model.initial(stream(0, "initial weights"), x.shape[1], 10, int(config["hidden-units"]))
@@ -48,4 +48,3 @@ def main(grid: Grid, context: Context) -> None:
         num_rounds=int(config["num-rounds"]),
         evaluate_fn=evaluate_centrally,
     )
-    (folder / "ends.json").write_text(json.dumps(ends))
