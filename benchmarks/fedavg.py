@@ -231,8 +231,8 @@ def section(results: dict[Case, dict[str, Measured]], title: str, loads: str) ->
         "",
         "Flower's SuperNodes and its server app each look for messages every 3 s, and a SuperNode starts a process for "
         "every message: most of its time with small weights. Both sides train with the same code; Roundtable also "
-        "keeps every client's weights of every round, and its clients report their curves. The load counts all that ran "
-        "on the machine: where it was above the number of cores, both sides waited for others.",
+        "keeps every client's weights of every round, and its clients report their curves. The load counts all that "
+        "ran on the machine: where it was above the number of cores, both sides waited for others.",
     ]
     return "\n".join(lines) + "\n"
 

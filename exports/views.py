@@ -13,6 +13,7 @@ from exports.downloads import csv_response, json_response, tensorboard_response
 from exports.forms import MlflowForm
 from exports.models import MlflowExport
 from exports.tasks import SEND
+from mlops_site.celery import BUILDS_QUEUE
 from runs.access import run_for_change, run_for_user, run_may_change
 from runs.lifecycle.effects import task_send
 
@@ -27,7 +28,7 @@ def run_export(request: HttpRequest, run_id: int) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         user: Any = request.user
         export = MlflowExport.objects.create(run=run, created_by=user, **form.cleaned_data)
-        task_send(SEND, export_id=export.pk)
+        task_send(SEND, queue=BUILDS_QUEUE, export_id=export.pk)  # it may take long
         return redirect("run_export", run.pk)
     exports = list(run.mlflow_exports.select_related("created_by")[:EXPORTS_SHOWN])
     context = {

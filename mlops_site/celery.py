@@ -1,7 +1,7 @@
 """The Celery application: tasks of every app, the two queues, and what runs periodically.
 
-Builds and pushes can take hours, so they stand in a queue of their own: a process that takes them (the builder) keeps
-nothing else waiting. All other tasks take seconds. A worker without ``-Q`` takes both kinds.
+Builds, pushes and copies of whole runs can take hours. They stand in a queue of their own, so that the process that
+takes them (the builder) keeps nothing else waiting. All other tasks take seconds. A worker without ``-Q`` takes both.
 """
 
 import os
