@@ -39,7 +39,7 @@ CHECKS: list[Any] = [
     response_schema_conformance,
 ]
 SERVERS_AWAY = 503  # no broker and no Redis is up here
-EXAMPLES = 10
+EXAMPLES = 6
 
 application = get_wsgi_application()
 
