@@ -52,15 +52,18 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     4. A missing number is looked for in Redis, and when it is not there a new snapshot is sent. The same happens when
        the run's own count of frames shows that the last ones were never heard, or when more waits than a page may have.
     5. Every three seconds, and at once when a member leaves the project, access is read anew; who lost it is shown out.
+       Frames go on meanwhile, unless it could not be read for twice as long.
     """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self._task: asyncio.Task[None] | None = None
+        self._check: asyncio.Task[bool] | None = None
         try:
             await super().__call__(scope, receive, send)
         finally:
-            if self._task is not None:  # when the server shuts down nobody says that the page left
-                self._task.cancel()
+            for task in (self._task, self._check):
+                if task is not None:  # when the server shuts down nobody says that the page left
+                    task.cancel()
 
     async def connect(self) -> None:
         self._run_id: int = self.scope["url_route"]["kwargs"]["run_id"]
@@ -100,6 +103,8 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def disconnect(self, code: int) -> None:
         self._closing = True
+        if self._check is not None:
+            self._check.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -156,7 +161,7 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), CHECK_SECONDS)
         await self._slot_begin()
-        if time.monotonic() - self._checked_at >= CHECK_SECONDS and not await self._access_checked():
+        if not await self._access_fresh():
             return
         if self._dropped > self._cursor:
             await self._snapshot_send(self._dropped)
@@ -226,6 +231,21 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         await self.send(text_data=text)
 
     # --- access ----------------------------------------------------------------------------------------------------
+
+    async def _access_fresh(self) -> bool:
+        """Return whether access was read lately. Reading it anew delays what is sent only once it is overdue."""
+        age = time.monotonic() - self._checked_at
+        if age < CHECK_SECONDS:
+            return True
+        if self._check is not None and self._check.done():
+            self._check.result()  # raises what the reading raised
+            self._check = None
+        if self._check is None:
+            self._check = asyncio.create_task(self._access_checked())
+        if age >= 2 * CHECK_SECONDS or not self._pending:
+            await asyncio.wait([self._check])
+            return self._check.result()
+        return not self._closing
 
     async def _access_checked(self) -> bool:
         """Read access and the run's count of frames anew; without access close the socket and return False."""
