@@ -198,13 +198,17 @@ class Mlflow:
             subprocess.run([str(venv / "bin" / "pip"), "install", "-q", MLFLOW, "psycopg2-binary"], check=True)  # noqa: S603
             stamp.write_text(MLFLOW)
         with (self._folder / "mlflow.log").open("wb") as log:
+            address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+            stores = ["--backend-store-uri", self._url.replace(":", "+psycopg2:", 1)]
+            stores += ["--artifacts-destination", str(self._folder / "artifacts")]
             self._process = subprocess.Popen(  # noqa: S603
-                [str(venv / "bin" / "mlflow"), "server", "--backend-store-uri", self._url, "--host", "127.0.0.1",
-                 "--port", str(port), "--workers", "1", "--artifacts-destination", str(self._folder / "artifacts")],
-                stdout=log, stderr=log, cwd=self._folder,
+                [str(venv / "bin" / "mlflow"), "server", *stores, *address],
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
                 env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
-            )  # fmt: skip
-        wait_until(lambda: _answers(port, "/health"), f"MLflow ({self._folder / 'mlflow.log'})", 600)
+            )
+        wait_until(lambda: _answers(port, "/health"), "MLflow", 300, self._process)
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
 
     def fill(self, count: int) -> None:
@@ -253,11 +257,13 @@ class Mlflow:
         return orjson.loads(content)
 
 
-def wait_until(is_so: Callable[[], bool], what: str, seconds: float) -> None:
-    """Wait for a server."""
+def wait_until(
+    is_so: Callable[[], bool], what: str, seconds: float, process: subprocess.Popen[bytes] | None = None
+) -> None:
+    """Wait for a server, unless its process ends."""
     deadline = time.monotonic() + seconds
     while not is_so():
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or (process is not None and process.poll() is not None):
             raise SystemExit(f"{what} did not start")
         time.sleep(0.2)
 
