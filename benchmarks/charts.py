@@ -252,6 +252,7 @@ class Mlflow:
         self._connection.request(method, path, orjson.dumps(body) if body else None, headers)
         response = self._connection.getresponse()
         content = response.read()
+        self._connection.close()  # it would close it by itself between two repetitions
         if response.status != 200:
             raise SystemExit(f"MLflow answers {response.status}: {content[:500]!r}")
         return orjson.loads(content)
