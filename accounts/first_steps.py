@@ -23,7 +23,7 @@ class Step:
 
 
 def first_steps(user: Any) -> list[Step]:
-    """The four steps for ``user``, in four queries. The last leads into the newest project, once there is one."""
+    """The five steps for ``user``, in five queries. The last two lead into the newest project, once there is one."""
     project = Project.objects.visible_to(user).first()
     return [
         Step(
@@ -53,5 +53,12 @@ def first_steps(user: Any) -> list[Step]:
             action="New run",
             url=reverse("run_create", args=[project.pk]) if project else reverse("project_list"),
             done=Run.objects.visible_to(user).exclude(state=RunState.CREATED).exists(),
+        ),
+        Step(
+            title="See it finish",
+            text="The run's page shows every curve live. When it has finished, its models wait there.",
+            action="Open the runs",
+            url=project.get_absolute_url() if project else reverse("project_list"),
+            done=Run.objects.visible_to(user).filter(state=RunState.FINISHED).exists(),
         ),
     ]

@@ -8,6 +8,7 @@ from accounts.palette import palette
 urlpatterns = [
     path("", views.home, name="home"),
     path("find/", palette, name="palette"),
+    path("first-steps/dismiss/", views.steps_dismiss, name="steps_dismiss"),
     path("login/", views.Login.as_view(), name="login"),
     path("logout/", views.log_out, name="logout"),
     path("account/", views.account, name="account"),
