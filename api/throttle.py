@@ -13,6 +13,7 @@ from django.core.cache import cache
 WINDOW_SECONDS = 60
 FAILURES_ALLOWED = 20
 FAILURES_SECONDS = 600
+PREFIX = "api"  # of the keys in the cache
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def calls_wait(user_id: int) -> int:
         return 0
     now = time.time()
     window = int(now // WINDOW_SECONDS)
-    if _count(f"api-calls:{user_id}:{window}", 2 * WINDOW_SECONDS) <= limit:
+    if _count(f"{PREFIX}-calls:{user_id}:{window}", 2 * WINDOW_SECONDS) <= limit:
         return 0
     return max(1, math.ceil((window + 1) * WINDOW_SECONDS - now))
 
@@ -46,7 +47,7 @@ def guess_failed(address: str) -> None:
 
 
 def _failures(address: str) -> str:
-    return f"api-token-failures:{address}"
+    return f"{PREFIX}-token-failures:{address}"
 
 
 def _count(key: str, seconds: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -43,6 +44,12 @@ class ApiClient:
 
 
 ApiFor = Callable[..., ApiClient]
+
+
+@pytest.fixture(autouse=True)
+def _calls_counted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What users of the same number called in other tests does not count."""
+    monkeypatch.setattr("api.throttle.PREFIX", secrets.token_hex(8))
 
 
 @pytest.fixture

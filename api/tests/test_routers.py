@@ -139,7 +139,10 @@ def test_devices_are_listed_renamed_and_get_codes(owner: User, device: Device, a
     assert (shown["device_id"], shown["expired"], "code" in shown) == (None, False, False)
 
 
-def test_a_broker_that_is_away_is_told_and_changes_nothing(owner: User, device: Device, api_for: ApiFor) -> None:
+def test_a_broker_that_is_away_is_told_and_changes_nothing(
+    owner: User, device: Device, api_for: ApiFor, settings: Any
+) -> None:
+    settings.MQTT_PORT = 1  # nothing listens there
     refused = api_for(owner).response("DELETE", f"/devices/{device.pk}")
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
     assert Device.objects.get().unbound_at is None
