@@ -41,6 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEVICES = 10
 WARM_SECONDS = 2.0  # at the beginning, left out
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+TITLE = "## From publish to the point drawn (benchmarks/live.py)"
 SIDES = ("platform", "relay")
 
 # Note for every point of the probe when it was first drawn: [published, drawn], in seconds since the epoch.
@@ -209,7 +210,7 @@ def section(measured: dict[tuple[int, str], list[tuple[float, float, float]]], o
 
     system = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     lines = [
-        "## From publish to the point drawn (benchmarks/live.py)",
+        TITLE,
         "",
         f"{datetime.date.today()}, {system}, Django {django.__version__}, {options.database}, "
         f"Chromium {options.chromium}, Playwright {playwright_version}, 1,000 points/s of {DEVICES} devices, "
@@ -252,7 +253,7 @@ def main() -> None:
     parser.add_argument("--viewers", type=int, nargs="+", default=[1, 20, 100])
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="write the section into RESULTS.md")
+    parser.add_argument("--no-results", action="store_true", help="leave RESULTS.md as it is")
     options = parser.parse_args()
     measured: dict[tuple[int, str], list[tuple[float, float, float]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
@@ -276,7 +277,7 @@ def main() -> None:
             browser.close()
     text = section(measured, options)
     print(text)
-    if options.write:
+    if not options.no_results:
         results_write(text)
 
 
