@@ -1,8 +1,7 @@
-"""Pages of the registry, of comparing, exporting and keeping, in a real browser: sound at two widths, in both themes."""
+"""Pages of the registry, of comparing, exporting and keeping in a real browser: at two widths, in both themes."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
