@@ -39,11 +39,11 @@ import django
 import numpy as np
 import orjson
 import psycopg
+from mlflow_peer import VERSION, MlflowServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("RESULTS.md")
 TITLE = "## Charts of long series (benchmarks/charts.py, {database})"
-MLFLOW = "mlflow==3.17.2"
 WIDTH = 2_000
 SPIKES = 20
 ZOOMS = 10
@@ -175,41 +175,17 @@ def _json(content: bytes) -> dict[int, tuple[Numbers, Numbers]]:
 
 
 class Mlflow:
-    """MLflow's own server, with one metric.
+    """The chart call of a running MLflow server, with one metric.
 
     Args:
-        url: of an empty database for it.
+        uri: of the server.
+        url: of its database.
     """
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, uri: str, url: str) -> None:
         self._url = url
-        self._folder = folder
         self._run = ""
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: http.client.HTTPConnection | None = None
-
-    def start(self, port: int) -> None:
-        """Install MLflow where that was not done before, and start it."""
-        venv = REPOSITORY / "var" / "bench" / "mlflow"
-        stamp = venv / "installed"
-        if not stamp.exists() or stamp.read_text() != MLFLOW:
-            print(f"installing {MLFLOW} ...", flush=True)
-            subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)  # noqa: S603
-            subprocess.run([str(venv / "bin" / "pip"), "install", "-q", MLFLOW, "psycopg2-binary"], check=True)  # noqa: S603
-            stamp.write_text(MLFLOW)
-        with (self._folder / "mlflow.log").open("wb") as log:
-            address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-            stores = ["--backend-store-uri", self._url.replace(":", "+psycopg2:", 1)]
-            stores += ["--artifacts-destination", str(self._folder / "artifacts")]
-            self._process = subprocess.Popen(  # noqa: S603
-                [str(venv / "bin" / "mlflow"), "server", *stores, *address],
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
-            )
-        wait_until(lambda: _answers(port, "/health"), "MLflow", 300, self._process)
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        self._connection = http.client.HTTPConnection(uri.removeprefix("http://"), timeout=120)
 
     def fill(self, count: int) -> None:
         """Store one metric of ``count`` points, by COPY into MLflow's own table."""
@@ -239,15 +215,7 @@ class Mlflow:
             raise SystemExit("MLflow has no points")
         return took
 
-    def stop(self) -> None:
-        """Stop the server."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-
     def _call(self, method: str, path: str, body: Any = None) -> Any:
-        if self._connection is None:
-            raise SystemExit("MLflow was not started")
         headers = {"Content-Type": "application/json"}
         self._connection.request(method, path, orjson.dumps(body) if body else None, headers)
         response = self._connection.getresponse()
@@ -307,7 +275,6 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Case], str]
 
     from runs.tests.postgresql import PostgresqlServer, django_on_postgresql
     from runs.tests.rows import run_make, user_make
-    from tests.servers import free_port
 
     with ExitStack() as everything:
         environment = dict(os.environ)
@@ -350,9 +317,9 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Case], str]
         if server is not None and not options.without_mlflow:
             with psycopg.connect(server.url, autocommit=True) as session:
                 session.execute("CREATE DATABASE mlflow")
-            mlflow = Mlflow(re.sub(r"^postgres:(.*)/[^/]*$", r"postgresql:\1/mlflow", server.url), folder)
-            everything.callback(mlflow.stop)
-            mlflow.start(free_port())
+            database_url = re.sub(r"^postgres:(.*)/[^/]*$", r"postgresql:\1/mlflow", server.url)
+            peer = everything.enter_context(MlflowServer(folder / "mlflow", database_url.replace(":", "+psycopg2:", 1)))
+            mlflow = Mlflow(peer.uri, database_url)
             mlflow.fill(options.mlflow_points)
             cases.append(Case(f"MLflow, one metric of {options.mlflow_points:,}", mlflow.ask, options.mlflow_points))
         random = np.random.default_rng(1)
@@ -379,7 +346,7 @@ def section(options: argparse.Namespace, cases: list[Case], size: str, load: flo
     head = (
         f"{datetime.now():%Y-%m-%d}, {os.cpu_count()} cores (load {load:.1f} at the start), {platform.system()} "
         f"{platform.release()}, Python {platform.python_version()}, Django {django.__version__}, NumPy "
-        f"{np.__version__}{', ' + MLFLOW.replace('==', ' ') if any('MLflow' in case.name for case in cases) else ''}. "
+        f"{np.__version__}{', MLflow ' + VERSION if any('MLflow' in case.name for case in cases) else ''}. "
         f"{options.repetitions} repetitions of a first view and {ZOOMS} random windows, {WIDTH:,} points a series "
         f"(MLflow: 320), over HTTP on loopback, nothing cached, answers checked against the raw data. {size}. "
         "Milliseconds: median (spread)."
