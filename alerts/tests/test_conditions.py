@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import User
@@ -18,32 +18,35 @@ from runs.telemetry.storage import reports_store
 from runs.telemetry.topics import Kind
 from runs.tests.rows import metrics, report
 
-NOW = timezone.now()
+
+@pytest.fixture
+def now() -> datetime:
+    return timezone.now()
 
 
 def rule_make(project: Project, kind: RuleKind, **fields: object) -> Rule:
-    return Rule.objects.create(project=project, kind=kind, created_at=NOW - timedelta(hours=1), **fields)
+    return Rule.objects.create(project=project, kind=kind, created_at=timezone.now() - timedelta(hours=1), **fields)
 
 
 def found(rule: Rule) -> list[tuple[str, str]]:
-    return [(finding.subject, finding.text) for finding in findings(rule, NOW)]
+    return [(finding.subject, finding.text) for finding in findings(rule, timezone.now())]
 
 
-def test_a_run_that_failed_since_the_rule_was_made_is_found(project: Project, ada: User) -> None:
+def test_a_run_that_failed_since_the_rule_was_made_is_found(project: Project, ada: User, now: datetime) -> None:
     rule = rule_make(project, RuleKind.RUN_FAILED)
-    run = make_run(project, state=RunState.FAILED, reason="No client is left.", ended_at=NOW)
-    make_run(project, state=RunState.FAILED, ended_at=NOW - timedelta(hours=2))
-    make_run(project, state=RunState.KILLED, ended_at=NOW)
-    make_run(make_project(ada, "Other"), state=RunState.FAILED, ended_at=NOW)
+    run = make_run(project, state=RunState.FAILED, reason="No client is left.", ended_at=now)
+    make_run(project, state=RunState.FAILED, ended_at=now - timedelta(hours=2))
+    make_run(project, state=RunState.KILLED, ended_at=now)
+    make_run(make_project(ada, "Other"), state=RunState.FAILED, ended_at=now)
     assert found(rule) == [(f"run:{run.pk}", "quiet-heron has failed. No client is left.")]
 
 
-def test_a_device_that_is_offline_for_long_enough_is_found(project: Project, ada: User) -> None:
+def test_a_device_that_is_offline_for_long_enough_is_found(project: Project, ada: User, now: datetime) -> None:
     rule = rule_make(project, RuleKind.DEVICE_OFFLINE, minutes=2)  # made devices are so for three minutes
-    away = make_device(ada, "away", online=False, last_seen_at=NOW)
-    make_device(ada, "here", last_seen_at=NOW)
+    away = make_device(ada, "away", online=False, last_seen_at=now)
+    make_device(ada, "here", last_seen_at=now)
     make_device(ada, "never heard", online=False)
-    make_device(ada, "unbound", online=False, last_seen_at=NOW, unbound_at=NOW)
+    make_device(ada, "unbound", online=False, last_seen_at=now, unbound_at=now)
     text = f"away is offline since {away.online_since:%Y-%m-%d %H:%M} UTC."
     assert found(rule) == [(f"device:{away.pk}", text)]
     rule.minutes = 4
@@ -76,12 +79,12 @@ def test_a_metric_without_a_better_value_in_its_last_rounds_is_found(
     assert found(rule) == ([(f"run:{run.pk}", text)] if text else [])
 
 
-def test_a_round_that_takes_too_long_is_found(project: Project) -> None:
+def test_a_round_that_takes_too_long_is_found(project: Project, now: datetime) -> None:
     rule = rule_make(project, RuleKind.ROUND_LATE, minutes=5)
-    since = NOW - timedelta(minutes=6)
+    since = now - timedelta(minutes=6)
     first = make_run(project, name="first", state=RunState.RUNNING, state_since=since, total_rounds=9)
-    make_run(project, name="new", state=RunState.RUNNING, state_since=NOW)
+    make_run(project, name="new", state=RunState.RUNNING, state_since=now)
     make_run(project, name="over", state=RunState.FINISHED, state_since=since)
     quick = make_run(project, name="quick", state=RunState.RUNNING, state_since=since, round_index=0)
-    Round.objects.create(run=quick, round_index=0, total_rounds=9, running_time=1.0, reported_at=NOW)
+    Round.objects.create(run=quick, round_index=0, total_rounds=9, running_time=1.0, reported_at=now)
     assert found(rule) == [(f"run:{first.pk}", f"first waits for round 1 of 9 since {since:%Y-%m-%d %H:%M} UTC.")]
