@@ -47,5 +47,5 @@ def test_a_platform_is_healthy_until_something_is_taken_away(tmp_path: Path) -> 
         failed = {name for name, state in states.items() if state == "FAILED"}
         assert (code, failed) == (
             1,
-            {"Redis", "Worker", "Beat", "Ingest", "Backend", "Container engine", "Registry"},
+            {"Redis", "Worker", "Builder", "Beat", "Ingest", "Backend", "Container engine", "Registry"},
         ), said

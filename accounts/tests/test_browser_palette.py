@@ -96,6 +96,7 @@ def test_shortcuts_are_listed_and_go_places(home: Page, problems: list[str]) -> 
     expect(dialog).to_contain_text("Go to Projects")
     sound(home, "shortcuts")
     home.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
     home.keyboard.press("g")
     home.keyboard.press("p")
     home.wait_for_url("**/projects/")
